@@ -1,0 +1,244 @@
+"""A server's life: validate, load, bind, register, serve, drain."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+
+import grpc.aio
+from amela.common.v1.registration_pb2 import Registration
+from amela.common.v1.server_pb2 import ServerInfo
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from amela_common.errors import ConfigError
+from amela_common.server import logs
+from amela_common.server.calls import CallInterceptor
+from amela_common.server.metrics import Metrics
+from amela_common.server.registration import (
+    RegistrationFile,
+    advertised_host,
+    new_server_id,
+    slurm_allocation,
+)
+from amela_common.server.security import make_identity, prepare_registry
+from amela_common.server.service import Runtime, Service
+from amela_common.server.settings import ServerSettings, SettingsT, load_settings
+
+log = logging.getLogger(__name__)
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def run(
+    make_service: Callable[[SettingsT, Runtime], Service],
+    settings_type: type[SettingsT],
+    distribution: str,
+    description: str,
+    argv: Sequence[str] | None = None,
+) -> int:
+    """Run a server to its end.
+
+    Parameters
+    ----------
+    make_service
+        Makes the service from its settings; nothing costly happens there.
+    distribution
+        Whose version the server reports.
+    description
+        First lines of ``--help``.
+
+    Returns
+    -------
+    int
+        0 after a drain, 1 if the engine was lost or the server failed, 2 if it could not start
+        as it was asked to.
+    """
+    try:
+        settings = load_settings(settings_type, description, argv)
+        logs.configure(settings.log_level)
+        return asyncio.run(_Life(settings, make_service, distribution).live())
+    except ConfigError as error:
+        print(f"{distribution}: {error}", file=sys.stderr)
+        return 2
+
+
+class _Life:
+    def __init__(
+        self,
+        settings: SettingsT,
+        make_service: Callable[[SettingsT, Runtime], Service],
+        distribution: str,
+    ) -> None:
+        self._settings: ServerSettings = settings
+        self._metrics = Metrics()
+        self._runtime = Runtime(self._metrics)
+        self._service = make_service(settings, self._runtime)
+        self._version = version(distribution)
+
+    async def live(self) -> int:
+        self._watch_signals()
+        settings, service = self._settings, self._service
+        token = prepare_registry(settings.registry)
+        host = advertised_host(settings.host, settings.advertise)
+        slurm = slurm_allocation(os.environ)
+        server_id = new_server_id(service.name)
+        identity = make_identity(settings, server_id, host)
+        service.validate()
+        try:
+            loading = asyncio.ensure_future(service.load())
+            if not await self._finished_before_stop(loading):
+                return self._exit_code()
+            info = loading.result()
+            info.version = self._version
+            info.limits.max_message_bytes = settings.max_message_bytes
+
+            guard = CallInterceptor(token, self._metrics)
+            server = grpc.aio.server(
+                interceptors=[guard],
+                options=[
+                    ("grpc.max_receive_message_length", settings.max_message_bytes),
+                    ("grpc.max_send_message_length", settings.max_message_bytes),
+                    # Two servers must never share a port unseen.
+                    ("grpc.so_reuseport", 0),
+                    # Clients ping idle channels to notice a vanished node.
+                    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+                ],
+            )
+            health_servicer = health.aio.HealthServicer()
+            health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
+            service.add_to(server)
+            reflection.enable_server_reflection(
+                (service.name, health.SERVICE_NAME, reflection.SERVICE_NAME), server
+            )
+            port = self._bind(server, identity.credentials)
+            metrics_port = self._serve_metrics()
+            registration = Registration(
+                id=server_id,
+                service=service.name,
+                host=host,
+                port=port,
+                certificate=identity.certificate,
+                tls_name=identity.tls_name,
+                metrics_port=metrics_port,
+                model=info.model,
+                capacity=info.capacity,
+                pid=os.getpid(),
+                slurm=slurm,
+                version=self._version,
+            )
+            registration.started.GetCurrentTime()
+            await server.start()
+            entry = RegistrationFile(settings.registry, registration)
+            for name in ("", service.name):
+                await health_servicer.set(name, _SERVING)
+            heartbeat = self._register(entry)
+            self._log_start(host, port, info)
+            self._stop_before(registration.slurm.end.seconds)
+            try:
+                await self._runtime.stop.wait()
+            finally:
+                heartbeat.cancel()
+                entry.remove()
+            await health_servicer.enter_graceful_shutdown()
+            await self._drain(server, guard)
+        finally:
+            await service.close()
+        return self._exit_code()
+
+    async def _finished_before_stop(self, loading: "asyncio.Future[ServerInfo]") -> bool:
+        stop = asyncio.ensure_future(self._runtime.stop.wait())
+        await asyncio.wait((loading, stop), return_when=asyncio.FIRST_COMPLETED)
+        stop.cancel()
+        if loading.done():
+            return True
+        loading.cancel()
+        await asyncio.wait((loading,))
+        return False
+
+    def _watch_signals(self) -> None:
+        loop = asyncio.get_running_loop()
+
+        def on_signal(number: signal.Signals) -> None:
+            if self._runtime.stop.is_set():
+                os._exit(128 + number)
+            log.info("draining", extra={"signal": number.name})
+            self._runtime.stop.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, on_signal, number)
+        if self._settings.until_stdin_closes:
+            loop.create_task(self._watch_stdin(), name="stdin")  # noqa: RUF006 - lives as long as the loop
+
+    async def _watch_stdin(self) -> None:
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
+        while await reader.read(4096):
+            pass
+        log.info("draining: standard input closed")
+        self._runtime.stop.set()
+
+    def _bind(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
+        host = self._settings.host
+        address = f"[{host}]" if ":" in host and not host.startswith("[") else host
+        address = f"{address}:{self._settings.port}"
+        try:
+            if credentials is None:
+                return server.add_insecure_port(address)
+            return server.add_secure_port(address, credentials)
+        except RuntimeError as error:
+            raise ConfigError(
+                f"cannot listen on {address}: take another --port, or 0 for a free one ({error})"
+            ) from error
+
+    def _serve_metrics(self) -> int:
+        host, port = self._settings.metrics_host, self._settings.metrics_port
+        try:
+            return self._metrics.serve(host, port)
+        except OSError as error:
+            raise ConfigError(
+                f"cannot serve metrics on {host}:{port} ({error.strerror}): take another --metrics-port"
+            ) from error
+
+    def _register(self, entry: RegistrationFile) -> "asyncio.Task[None]":
+        try:
+            entry.write()
+        except OSError as error:
+            raise ConfigError(f"--registry {self._settings.registry}: {error.strerror}") from error
+        return asyncio.create_task(entry.renew_forever(self._settings.heartbeat_seconds), name="heartbeat")
+
+    def _stop_before(self, end: int) -> None:
+        """Begin to drain early enough before the allocation's end (in Unix seconds; 0: unknown)."""
+        if end:
+            delay = max(0.0, end - time.time() - self._settings.drain_seconds)
+            asyncio.get_running_loop().call_later(delay, self._runtime.stop.set)
+
+    async def _drain(self, server: grpc.aio.Server, guard: CallInterceptor) -> None:
+        guard.draining = True
+        try:
+            async with asyncio.timeout(self._settings.drain_seconds):
+                await guard.idle.wait()
+        except TimeoutError:
+            log.warning("the drain ran out of time", extra={"unfinished": guard.in_flight})
+        await server.stop(grace=0.5)
+
+    def _log_start(self, host: str, port: int, info: ServerInfo) -> None:
+        log.info(
+            "serving",
+            extra={
+                "service": self._service.name,
+                "address": f"{host}:{port}",
+                "model": info.model.name,
+                "fingerprint": info.model.fingerprint,
+                "device": info.model.device,
+            },
+        )
+
+    def _exit_code(self) -> int:
+        return 1 if self._runtime.failure else 0

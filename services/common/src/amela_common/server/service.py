@@ -1,0 +1,47 @@
+"""What the server shell asks of a service, and what it gives to one."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+import grpc.aio
+from amela.common.v1.server_pb2 import ServerInfo
+
+from amela_common.server.metrics import Metrics
+
+log = logging.getLogger(__name__)
+
+
+class Service(Protocol):
+    """A stage behind gRPC. The shell calls these in this order, `close` whatever happened before."""
+
+    name: str
+    """Full gRPC name, such as ``amela.vad.v1.VadService``."""
+
+    def validate(self) -> None:
+        """Look for what cannot work before anything costly; raise `ConfigError`."""
+
+    async def load(self) -> ServerInfo:
+        """Load the engine, run a canary through it, and say what it is; raise `ConfigError`."""
+
+    def add_to(self, server: grpc.aio.Server) -> None:
+        """Register the servicer."""
+
+    async def close(self) -> None:
+        """Free everything, also after a `load` that failed half way."""
+
+
+class Runtime:
+    """What a service may use of the server that runs it."""
+
+    def __init__(self, metrics: Metrics) -> None:
+        self.metrics = metrics
+        self.failure: str | None = None
+        self.stop = asyncio.Event()
+
+    def fail(self, why: str) -> None:
+        """Drain, then exit with an error: the engine is beyond repair and a restart is the cure."""
+        if self.failure is None:
+            self.failure = why
+            log.error("the server must go", extra={"why": why})
+        self.stop.set()
