@@ -90,7 +90,11 @@ def launch(command: Sequence[str], registry: Path, folder: Path, **environment: 
 
 def stop_all(servers: Sequence[RunningServer]) -> None:
     for server in servers:
-        if server.process.poll() is None:
+        server.process.terminate()
+    for server in servers:
+        try:
+            server.process.wait(10)
+        except subprocess.TimeoutExpired:
             server.process.kill()
             server.process.wait()
 

@@ -1,0 +1,77 @@
+"""Calls AMELA's speech services: one recording, or a manifest of millions over all servers there are."""
+
+import os
+
+# gRPC's core reads this when it is first imported. What it would write to standard error of broken
+# connections and refused certificates comes as `CallError`, with the name of the server.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+from amela_client.backlog import Outcome, Task
+from amela_client.client import AmelaClient
+from amela_client.endpoint import Trust
+from amela_client.errors import (
+    CallError,
+    ClientError,
+    DiscoveryError,
+    JournalError,
+    ManifestError,
+    MergeError,
+    MixedModelsError,
+    NoServersError,
+)
+from amela_client.journal import Journal, RunKey
+from amela_client.manifest import Entry, Fault, Manifest
+from amela_client.merge import merge_results
+from amela_client.requests import detect_request, transcribe_request
+from amela_client.results import (
+    FrameProbabilities,
+    Model,
+    PieceFailure,
+    ServerStatus,
+    SpeechEvent,
+    SpeechSegment,
+    SpeechStatistics,
+    Transcript,
+    TranscriptSegment,
+    VoiceActivity,
+    Word,
+)
+from amela_client.services import ASR, VAD
+from amela_client.sync import SyncAmelaClient
+
+__all__ = [
+    "ASR",
+    "VAD",
+    "AmelaClient",
+    "CallError",
+    "ClientError",
+    "DiscoveryError",
+    "Entry",
+    "Fault",
+    "FrameProbabilities",
+    "Journal",
+    "JournalError",
+    "Manifest",
+    "ManifestError",
+    "MergeError",
+    "MixedModelsError",
+    "Model",
+    "NoServersError",
+    "Outcome",
+    "PieceFailure",
+    "RunKey",
+    "ServerStatus",
+    "SpeechEvent",
+    "SpeechSegment",
+    "SpeechStatistics",
+    "SyncAmelaClient",
+    "Task",
+    "Transcript",
+    "TranscriptSegment",
+    "Trust",
+    "VoiceActivity",
+    "Word",
+    "detect_request",
+    "merge_results",
+    "transcribe_request",
+]

@@ -352,6 +352,19 @@ def test_option_comes_from_flag_then_variable_then_file(start_server: Any, tmp_p
     assert (capacity["concurrency"], capacity["queue"]) == (6, 9)
 
 
+def test_several_audio_roots_come_from_flags_or_one_variable(tmp_path: Path) -> None:
+    from amela_common.server.settings import ServerSettings, load_settings
+
+    roots = [tmp_path / "a b", tmp_path / "c"]
+    for root in roots:
+        root.mkdir()
+    flags = [word for root in roots for word in ("--audio-root", str(root))]
+    assert load_settings(ServerSettings, "", flags).audio_root == roots
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AMELA_AUDIO_ROOT", os.pathsep.join(map(str, roots)))
+        assert load_settings(ServerSettings, "", []).audio_root == roots
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

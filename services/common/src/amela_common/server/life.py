@@ -135,8 +135,8 @@ class _Life:
             registration.started.GetCurrentTime()
             await server.start()
             entry = RegistrationFile(settings.registry, registration)
-            for name in ("", service.name):
-                await health_servicer.set(name, _SERVING)
+            await self._show_health(health_servicer)
+            following = asyncio.create_task(self._follow_health(health_servicer), name="health")
             heartbeat = self._register(entry)
             self._log_start(host, port, info)
             self._stop_before(registration.slurm.end.seconds)
@@ -144,6 +144,7 @@ class _Life:
                 await self._runtime.stop.wait()
             finally:
                 heartbeat.cancel()
+                following.cancel()
                 entry.remove()
             await health_servicer.enter_graceful_shutdown()
             await self._drain(server, guard)
@@ -160,6 +161,17 @@ class _Life:
         loading.cancel()
         await asyncio.wait((loading,))
         return False
+
+    async def _show_health(self, servicer: health.aio.HealthServicer) -> None:
+        status = _NOT_SERVING if self._runtime.suspended else _SERVING
+        for name in ("", self._service.name):
+            await servicer.set(name, status)
+
+    async def _follow_health(self, servicer: health.aio.HealthServicer) -> None:
+        while True:
+            await self._runtime.health_changed.wait()
+            self._runtime.health_changed.clear()
+            await self._show_health(servicer)
 
     def _watch_signals(self) -> None:
         loop = asyncio.get_running_loop()

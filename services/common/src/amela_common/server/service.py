@@ -37,7 +37,21 @@ class Runtime:
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
         self.failure: str | None = None
+        self.suspended: str | None = None
+        self.health_changed = asyncio.Event()
         self.stop = asyncio.Event()
+
+    def suspend(self, why: str) -> None:
+        """Report NOT_SERVING until `resume`: the engine is away, and may come back by itself."""
+        log.error("out of service", extra={"why": why})
+        self.suspended = why
+        self.health_changed.set()
+
+    def resume(self) -> None:
+        """Report SERVING again."""
+        log.info("in service again")
+        self.suspended = None
+        self.health_changed.set()
 
     def fail(self, why: str) -> None:
         """Drain, then exit with an error: the engine is beyond repair and a restart is the cure."""

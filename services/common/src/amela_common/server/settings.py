@@ -6,13 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Any, ClassVar, Literal, Self, TypeVar
 
 from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
-    NoDecode,
+    EnvSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     TomlConfigSettingsSource,
@@ -20,6 +21,13 @@ from pydantic_settings import (
 
 from amela_common.audio import AudioLimits
 from amela_common.errors import ConfigError
+
+
+class _Variables(EnvSettingsSource):
+    """Reads lists as PATH has them, which is easier to write in a job script than JSON."""
+
+    def decode_complex_value(self, field_name: str, field: FieldInfo, value: Any) -> Any:
+        return value.split(os.pathsep)
 
 
 class ServerSettings(BaseSettings):
@@ -45,7 +53,7 @@ class ServerSettings(BaseSettings):
     """Name or address that other nodes reach this one by. Default: this host's name."""
     registry: Path = Path("~/.amela/registry")
     """Folder on the shared file system where servers register and the token lies."""
-    audio_root: Annotated[list[Path], NoDecode] = Field(default_factory=lambda: [Path.cwd()])
+    audio_root: list[Path] = Field(default_factory=lambda: [Path.cwd()])
     """Folder that audio paths must lie under; may be given several times (in the variable: separated by
     colons). Default: the working folder."""
     max_audio_seconds: float | None = Field(None, gt=0)
@@ -76,14 +84,6 @@ class ServerSettings(BaseSettings):
     """Least severe log lines to write. DEBUG has a line for each call."""
 
     _config_file: ClassVar[Path | None] = None
-
-    @field_validator("audio_root", mode="before")
-    @classmethod
-    def _split_roots(cls, value: object) -> object:
-        items = [value] if isinstance(value, str) else value
-        if not isinstance(items, list):
-            return value
-        return [part for item in items for part in str(item).split(os.pathsep)]
 
     @field_validator("registry", "audio_root", "config", "tls_cert", "tls_key", "tls_client_ca")
     @classmethod
@@ -129,7 +129,7 @@ class ServerSettings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Ask flags (which come as init arguments) first, then variables, then the file."""
-        sources = [init_settings, env_settings]
+        sources = [init_settings, _Variables(settings_cls)]
         if cls._config_file is not None:
             sources.append(TomlConfigSettingsSource(settings_cls, cls._config_file))
         return tuple(sources)

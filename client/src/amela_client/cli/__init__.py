@@ -1,0 +1,75 @@
+"""``amela-client``: thin commands over the library."""
+
+import sys
+from typing import NoReturn
+
+import typer
+
+from amela_client.cli import manifest
+from amela_client.cli.running import StoppedError
+from amela_client.cli.servers import servers_command
+from amela_client.cli.transcribe import transcribe_command
+from amela_client.cli.vad import vad_command
+from amela_client.errors import ClientError
+
+_TOUR = """Spread recordings over AMELA's servers, and collect the results.
+
+A manifest has one recording on each line: `{"audio_filepath": "/corpus/a.wav", "duration": 3.2}`, and
+whatever other fields you like. Make one, look whether it is right, and have it transcribed:
+
+```
+amela-client manifest build /corpus -o data.json
+amela-client manifest validate data.json
+amela-client transcribe data.json -o done.json
+```
+
+Find the speech in all recordings of a folder, or of a manifest, with the lab's table:
+
+```
+amela-client vad /corpus -o vad.json --csv vad.csv
+```
+
+Servers register in a folder, and are found there. No server yet? With `--local`, transcribe and vad start
+one on this machine for as long as they run.
+
+```
+amela-client servers
+amela-client transcribe data.json -o done.json --local
+```
+
+Share the work out to the tasks of a job array, and put the results together again:
+
+```
+amela-client manifest split data.json --splits 30
+amela-client manifest merge 'output/*_split_*.json' -o done.json
+```
+
+Whatever was stopped goes on where it was: give the same command again.
+"""
+
+app = typer.Typer(
+    help=_TOUR,
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command("transcribe")(transcribe_command)
+app.command("vad")(vad_command)
+app.command("servers")(servers_command)
+app.add_typer(manifest.app, name="manifest")
+
+
+def main() -> NoReturn:
+    """Run the command line and end the process.
+
+    The exit code is 0 if all is done, 3 if some entries are quarantined, 2 for wrong usage, 128 and the
+    signal's number after a signal (130 for Ctrl-C), and 1 for other errors.
+    """
+    try:
+        app()
+    except ClientError as error:
+        print(f"amela-client: {error}", file=sys.stderr)
+        sys.exit(128 + error.number if isinstance(error, StoppedError) else 1)
+    sys.exit(0)

@@ -1,0 +1,215 @@
+"""What calls answer, as plain values. All times are seconds from the start of the audio asked for."""
+
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Self
+
+from amela.asr.v1 import asr_pb2
+from amela.common.v1 import server_pb2
+from amela.vad.v1 import vad_pb2
+from google.protobuf.duration_pb2 import Duration
+
+
+class Model(NamedTuple):
+    """What computed a result. Equal fingerprints give equal results."""
+
+    engine: str
+    name: str
+    fingerprint: str
+    device: str
+    warnings: tuple[str, ...]
+
+    @classmethod
+    def from_proto(cls, model: server_pb2.Model) -> Self:
+        """Read the contract's message."""
+        return cls(model.engine, model.name, model.fingerprint, model.device, tuple(model.warnings))
+
+
+class TranscriptSegment(NamedTuple):
+    """One piece that the engine saw. `confidence` (0 to 1) only when asked for."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float | None
+
+
+class Word(NamedTuple):
+    """One word. `confidence` (0 to 1) only when asked for."""
+
+    text: str
+    start: float
+    end: float
+    confidence: float | None
+
+
+class PieceFailure(NamedTuple):
+    """A piece without text, while others have theirs. `reason` as in `CallError`."""
+
+    start: float
+    end: float
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Transcript:
+    """What was said in one recording."""
+
+    text: str
+    """The whole text, pieces joined by single spaces."""
+    segments: tuple[TranscriptSegment, ...]
+    words: tuple[Word, ...]
+    """Only when asked for."""
+    audio_seconds: float
+    """How much audio was looked at."""
+    speech_seconds: float
+    no_speech: bool
+    """No speech was found, so the engine was not asked."""
+    failures: tuple[PieceFailure, ...]
+    """Empty if all went well."""
+    model: Model
+
+    @classmethod
+    def from_proto(cls, response: asr_pb2.TranscribeResponse) -> Self:
+        """Read the contract's message."""
+        return cls(
+            text=response.text,
+            segments=tuple(TranscriptSegment(*_timed_text(item)) for item in response.segments),
+            words=tuple(Word(*_timed_text(item)) for item in response.words),
+            audio_seconds=_seconds(response.audio_duration),
+            speech_seconds=_seconds(response.speech_duration),
+            no_speech=response.no_speech,
+            failures=tuple(
+                PieceFailure(_seconds(item.start), _seconds(item.end), item.reason, item.message)
+                for item in response.failures
+            ),
+            model=Model.from_proto(response.model),
+        )
+
+
+class SpeechSegment(NamedTuple):
+    """A stretch of speech."""
+
+    start: float
+    end: float
+
+
+class SpeechStatistics(NamedTuple):
+    """Lengths of the runs of speech and of non-speech, in seconds; 0 where there are none."""
+
+    max_speech: float
+    min_speech: float
+    mean_speech: float
+    max_nonspeech: float
+    min_nonspeech: float
+    mean_nonspeech: float
+    speech_ratio: float
+    """Speech time by whole time, 0 to 1."""
+
+
+class FrameProbabilities(NamedTuple):
+    """Speech probability (0 to 1) of each frame, `hop` seconds apart."""
+
+    hop: float
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class VoiceActivity:
+    """Where one recording has speech."""
+
+    segments: tuple[SpeechSegment, ...]
+    statistics: SpeechStatistics
+    audio_seconds: float
+    """How much audio was looked at."""
+    no_speech: bool
+    """Speech ratio below 0.01, or no run of speech of 0.3 s."""
+    long_audio: bool
+    """60 s or longer."""
+    split_points: tuple[float, ...]
+    """Where to cut long audio: pauses near each 30 s mark. Empty below 60 s."""
+    frame_probabilities: FrameProbabilities | None
+    """Only when asked for."""
+    model: Model
+
+    @classmethod
+    def from_proto(cls, response: vad_pb2.DetectResponse) -> Self:
+        """Read the contract's message."""
+        statistics = response.statistics
+        frames = response.frame_probabilities
+        return cls(
+            segments=tuple(
+                SpeechSegment(_seconds(item.start), _seconds(item.end)) for item in response.segments
+            ),
+            statistics=SpeechStatistics(
+                _seconds(statistics.max_speech),
+                _seconds(statistics.min_speech),
+                _seconds(statistics.mean_speech),
+                _seconds(statistics.max_nonspeech),
+                _seconds(statistics.min_nonspeech),
+                _seconds(statistics.mean_nonspeech),
+                statistics.speech_ratio,
+            ),
+            audio_seconds=_seconds(response.audio_duration),
+            no_speech=response.no_speech,
+            long_audio=response.long_audio,
+            split_points=tuple(map(_seconds, response.split_points)),
+            frame_probabilities=FrameProbabilities(_seconds(frames.hop), tuple(frames.values))
+            if response.HasField("frame_probabilities")
+            else None,
+            model=Model.from_proto(response.model),
+        )
+
+
+class SpeechEvent(NamedTuple):
+    """Speech began or ended in live audio."""
+
+    kind: Literal["start", "end"]
+    time: float
+    position: float
+    """How much of the stream had been looked at by then."""
+
+    @classmethod
+    def from_proto(cls, response: vad_pb2.DetectStreamResponse) -> "SpeechEvent | None":
+        """Read the contract's message; None for a kind of event that this client does not know."""
+        position = _seconds(response.position)
+        match response.WhichOneof("event"):
+            case "speech_start":
+                return cls("start", _seconds(response.speech_start), position)
+            case "speech_end":
+                return cls("end", _seconds(response.speech_end), position)
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStatus:
+    """One server as the client sees it."""
+
+    endpoint: str
+    """``HOST:PORT``; empty for a registration that cannot be used."""
+    service: str = ""
+    """Full gRPC name; empty if nobody could say."""
+    reachable: bool = False
+    serving: bool = False
+    """Ready to take calls, by its health service."""
+    model: Model | None = None
+    concurrency: int = 0
+    """Requests that it works on at the same time; 0 if unknown."""
+    queue: int = 0
+    """Requests that may wait besides; 0 if unknown."""
+    version: str = ""
+    heartbeat_age: float | None = None
+    """Seconds since it renewed its registration; None without one."""
+    slurm_job: str = ""
+    """``JOB`` or ``JOB_TASK``; empty outside SLURM."""
+    problem: str = ""
+    """What is wrong with it and what to do; empty if nothing is."""
+
+
+def _timed_text(item: asr_pb2.Segment | asr_pb2.Word) -> tuple[str, float, float, float | None]:
+    confidence = item.confidence if item.HasField("confidence") else None
+    return item.text, _seconds(item.start), _seconds(item.end), confidence
+
+
+def _seconds(duration: Duration) -> float:
+    return duration.seconds + duration.nanos / 1e9

@@ -1,0 +1,1 @@
+"""Voice activity: the detector, and what segments are made of its answers."""
