@@ -1,10 +1,12 @@
 """Real servers for tests: started as users start them, found through a registry, ended for sure."""
 
+import codecs
 import json
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +18,7 @@ import pytest
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 START_TIMEOUT_SECONDS = 60
+NOBODY = 65534
 
 
 @dataclass
@@ -127,6 +130,23 @@ def start_server(tmp_path: Path) -> Iterator[StartServer]:
 def start_module_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[StartServer]:
     """Start servers that the tests of one module share."""
     yield from _starter(tmp_path_factory.mktemp("servers"))
+
+
+@pytest.fixture
+def users_folder() -> Iterator[Path]:
+    """Give a folder to an ordinary user, and run the test as one: root may read and write anything."""
+    was_root = os.geteuid() == 0
+    with tempfile.TemporaryDirectory() as name:
+        if was_root:
+            # An ordinary user may not see root's Python, from which codecs are imported on first use.
+            codecs.lookup("utf-8-sig")
+            os.chown(name, NOBODY, NOBODY)
+            os.seteuid(NOBODY)
+        try:
+            yield Path(name)
+        finally:
+            if was_root:
+                os.seteuid(0)
 
 
 @pytest.fixture(scope="session")

@@ -45,6 +45,6 @@ def _file_problem(path: str) -> tuple[str, str] | None:
         return "AUDIO_NOT_A_FILE", f"{path} is not a regular file"
     if not status.st_size:
         return "AUDIO_EMPTY", f"{path} is empty"
-    if not os.access(path, os.R_OK):
+    if not os.access(path, os.R_OK, effective_ids=True):
         return "AUDIO_UNREADABLE", f"{path} may not be read"
     return None

@@ -55,7 +55,7 @@ def check_output(manifest: Manifest, output: str | os.PathLike[str], *, in_place
     path = Path(output).absolute()
     if not path.parent.is_dir():
         raise MergeError(f"there is no folder {path.parent} to write {path.name} into; make it first")
-    if not os.access(path.parent, os.W_OK | os.X_OK):
+    if not os.access(path.parent, os.W_OK | os.X_OK, effective_ids=True):
         raise MergeError(f"the folder {path.parent} cannot be written to; choose another output")
     if path.exists() and not path.is_file():
         raise MergeError(

@@ -202,7 +202,7 @@ class _Run:
                 f" {' and '.join(map(_named, others))}: start servers with the model of before, start over"
                 " with --restart, or mix them with --mix-models"
             )
-        for warning in {warning for model in self._models for warning in model.warnings}:
+        for warning in dict.fromkeys(warning for model in self._models for warning in model.warnings):
             log.warning("%s", warning)
 
     async def make_calls(self) -> None:

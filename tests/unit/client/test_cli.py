@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import pytest
 from amela_client.cli import main
-from amela_client.cli.running import StoppedError, until_signal
+from amela_client.cli.running import StoppedError, describe, until_signal
+from amela_client.run import RunSummary
 
 
 class Result(NamedTuple):
@@ -227,6 +228,19 @@ def test_a_signal_cancels_the_work_so_that_it_ends_in_order(number: signal.Signa
     assert signal.getsignal(number) == before
 
 
+def test_a_signal_that_is_ignored_stays_ignored() -> None:
+    async def work() -> str:
+        os.kill(os.getpid(), signal.SIGHUP)
+        await asyncio.sleep(0.01)
+        return "done"
+
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert until_signal(work()) == "done"
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
 def test_a_second_signal_does_not_wait_for_the_work_to_end_in_order() -> None:
     async def work() -> None:
         try:
@@ -246,3 +260,27 @@ def test_an_error_of_the_work_comes_through() -> None:
 
     with pytest.raises(ValueError, match="broken"):
         until_signal(work())
+
+
+def test_the_summary_says_what_came_of_which_entries(tmp_path: Path) -> None:
+    output = tmp_path / "out.json"
+    summary = RunSummary(
+        results=1500,
+        resumed=300,
+        skipped=20,
+        quarantined={"AUDIO_NOT_FOUND": 2, "WORKER_LOST": 1},
+        passing=1,
+        gaps=4,
+        audio_seconds=7200.0,
+        elapsed=60.0,
+        models=(),
+        output=output,
+        errors=tmp_path / "out.errors.jsonl",
+    )
+    assert describe(summary) == [
+        f"{output}: 1,500 entries with results, 300 settled by the run before this one, 20 that had"
+        " theirs before, 3 quarantined; 2:00:00 of audio in 0:01:00, 120.0× real time",
+        "4 of the results lack a piece: text_gaps in their lines says which",
+        f"{tmp_path}/out.errors.jsonl: 2 AUDIO_NOT_FOUND, 1 WORKER_LOST",
+        "1 of those may succeed later: give the same command again to try",
+    ]

@@ -61,17 +61,16 @@ def test_validate_looks_at_the_files_on_request(broken: Path) -> None:
     assert (found["lines"], len(found["warnings"]), found["error"]) == (8, 3, None)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may read anything")
-def test_validate_names_files_that_may_not_be_read(tmp_path: Path) -> None:
-    (tmp_path / "locked").mkdir()
+def test_validate_names_files_that_may_not_be_read(users_folder: Path) -> None:
+    (users_folder / "locked").mkdir()
     for name in ("secret.wav", "locked/a.wav"):
-        (tmp_path / name).write_bytes(b"RIFF")
-    (tmp_path / "data.json").write_text(
+        (users_folder / name).write_bytes(b"RIFF")
+    (users_folder / "data.json").write_text(
         '{"audio_filepath": "secret.wav"}\n{"audio_filepath": "locked/a.wav"}'
     )
-    (tmp_path / "secret.wav").chmod(0)
-    (tmp_path / "locked").chmod(0)
-    result = run("validate", tmp_path / "data.json", "--check-files")
+    (users_folder / "secret.wav").chmod(0)
+    (users_folder / "locked").chmod(0)
+    result = run("validate", users_folder / "data.json", "--check-files")
     assert result.stdout.count("AUDIO_UNREADABLE") == 2
 
 

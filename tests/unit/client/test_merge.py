@@ -214,12 +214,11 @@ def test_outputs_that_would_fail_or_cost_the_manifest_are_refused_before_the_run
     assert check_output(manifest, manifest.path, in_place=True) == manifest.path
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
-def test_a_folder_without_write_permission_is_refused_before_the_run(tmp_path: Path) -> None:
-    (tmp_path / "data.json").write_bytes(entry())
-    (tmp_path / "folder").mkdir(mode=0o500)
+def test_a_folder_without_write_permission_is_refused_before_the_run(users_folder: Path) -> None:
+    (users_folder / "data.json").write_bytes(entry())
+    (users_folder / "folder").mkdir(mode=0o500)
     with pytest.raises(MergeError, match="cannot be written to"):
-        check_output(Manifest(tmp_path / "data.json"), tmp_path / "folder" / "out.json")
+        check_output(Manifest(users_folder / "data.json"), users_folder / "folder" / "out.json")
 
 
 @pytest.mark.parametrize(

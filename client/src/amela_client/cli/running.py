@@ -88,12 +88,15 @@ def run_job(job: Job, connection: Connection, console: Console) -> RunSummary:
     service = job.stage.service
     tally = Tally(phase=f"starting {service.command} on this machine" if connection.local else "starting")
 
-    async def run() -> RunSummary:
+    summary: RunSummary | None = None
+
+    async def run() -> None:
+        nonlocal summary
         manifest = Manifest(job.manifest, strict=job.strict)
         check_output(manifest, job.output, in_place=job.in_place)
         async with shown(tally, display_for(console, job.stage.name)), connection.open(service) as client:
             try:
-                return await run_manifest(
+                summary = await run_manifest(
                     client,
                     job.stage,
                     manifest,
@@ -108,9 +111,11 @@ def run_job(job: Job, connection: Connection, console: Console) -> RunSummary:
                 raise
 
     try:
-        summary = until_signal(run())
+        until_signal(run())
     except StoppedError as stop:
-        raise StoppedError(stop.number, f"{stop}. {_how_to_go_on(job, tally)}") from None
+        if summary is None:
+            raise StoppedError(stop.number, f"{stop}. {_how_to_go_on(job, tally)}") from None
+    assert summary is not None
     for line in describe(summary):
         console.print(line)
     if job.as_json:
@@ -137,14 +142,18 @@ def until_signal(work: Coroutine[Any, Any, AnyT]) -> AnyT:
             task.cancel()
             if len(received) > 1:
                 # What does not end even now is held up by the system; the next signal kills.
-                for each in _STOPPING:
+                for each in watched:
                     loop.remove_signal_handler(each)
 
-        for number in _STOPPING:
+        # What whoever started the program wants ignored stays ignored: nohup does that to SIGHUP.
+        watched = [number for number in _STOPPING if signal.getsignal(number) is not signal.SIG_IGN]
+        for number in watched:
             loop.add_signal_handler(number, stop, number)
         try:
             return await task
         except asyncio.CancelledError:
+            if not received:
+                raise
             raise StoppedError(received[0]) from None
 
     return asyncio.run(supervise())
@@ -183,9 +192,7 @@ def _as_json(summary: RunSummary) -> dict[str, object]:
 def _how_to_go_on(job: Job, tally: Tally) -> str:
     journal = journal_path(job.output)
     if not journal.exists():
-        return f"{job.output} is complete" if tally.done else "Nothing was done yet"
+        return "Nothing was done yet"
+    settled = f"{tally.done + tally.failed:,} of {tally.entries:,} entries in this run"
     command = shlex.join(["amela-client", *(word for word in sys.argv[1:] if word != "--restart")])
-    settled = f", {tally.done + tally.failed:,} of {tally.entries:,} entries in this run" * bool(
-        tally.entries
-    )
-    return f"The journal {journal} has what is done{settled}. To go on:\n  {command}"
+    return f"The journal {journal} has what is done: {settled}. To go on:\n  {command}"

@@ -80,9 +80,9 @@ def vad_command(
     amela-client vad /corpus -o vad.json --csv vad.csv
     ```
 
-    vad.json is a manifest for the other commands: `audio_filepath` and `duration`,
-    with segments, split points, flags and statistics. What cannot be read goes to vad.errors.jsonl, with the
-    reason. If the run is stopped, the same command goes on where it was.
+    vad.json is a manifest for the other commands: `audio_filepath` and `duration`, with segments, split
+    points, flags and statistics. What cannot be read goes to vad.errors.jsonl, with the reason. If the run is
+    stopped, the same command goes on where it was.
 
     Exit code 0: all done; 3: some entries quarantined; 2: wrong usage; 130: Ctrl-C; 1: other errors.
     """

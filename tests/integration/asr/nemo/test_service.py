@@ -1,0 +1,254 @@
+"""The production engines behind a real `amela-asr`."""
+
+import shutil
+import subprocess
+import urllib.request
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import psutil
+import pytest
+import soundfile
+import soxr
+
+from ....conftest import program
+from .calls import Caller, outcome, reason_of
+from .conftest import RATE, Command
+
+HOUR = 3600.0
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("recordings")
+
+
+@pytest.fixture(scope="module")
+def start(start_module_server: Any, models: Path, folder: Path) -> Any:
+    def start(model: Path | str, *flags: str, **environment: str) -> Caller:
+        command = ["amela-asr", "--model", str(model), "--device", "cpu"]
+        roots = ["--audio-root", str(models), "--audio-root", str(folder)]
+        return Caller(start_module_server([*command, *roots, *flags], OMP_NUM_THREADS="1", **environment))
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def tdt(start: Any, models: Path) -> Caller:
+    caller: Caller = start(models / "tdt.nemo", "--queue", "200")
+    return caller
+
+
+@pytest.fixture(scope="module")
+def ctc(start: Any, models: Path) -> Caller:
+    caller: Caller = start(models / "ctc-bpe.nemo")
+    return caller
+
+
+@pytest.fixture(scope="module")
+def salm(start: Any, models: Path) -> Caller:
+    caller: Caller = start(models / "salm")
+    return caller
+
+
+def metric(caller: Caller, name: str) -> float:
+    url = f"http://127.0.0.1:{caller.server.registration['metricsPort']}/metrics"
+    lines = urllib.request.urlopen(url, timeout=10).read().decode().splitlines()
+    return next(float(line.split()[-1]) for line in lines if line.startswith(f"{name} "))
+
+
+def test_info_says_what_each_family_can_do(tdt: Caller, salm: Caller) -> None:
+    words, prompts = tdt.info(), salm.info()
+
+    assert (words.server.model.engine, words.server.model.name) == ("nemo", "tdt.nemo")
+    assert words.capabilities.word_times and words.capabilities.word_confidence
+    assert not (
+        words.capabilities.prompt or words.capabilities.max_new_tokens or words.capabilities.languages
+    )
+    assert (prompts.server.model.engine, prompts.server.model.name) == ("salm", "salm")
+    assert prompts.capabilities.prompt and prompts.capabilities.max_new_tokens
+    assert list(prompts.capabilities.languages) == ["en"]
+    assert not (prompts.capabilities.word_times or prompts.capabilities.word_confidence)
+
+
+@pytest.mark.parametrize("options", [{"prompt": "Write:"}, {"language": "en"}, {"max_new_tokens": 5}])
+def test_what_a_transducer_cannot_do_is_refused(
+    tdt: Caller, commands: list[Command], options: dict[str, Any]
+) -> None:
+    with pytest.raises(grpc.RpcError, match=r"tdt\.nemo") as refused:
+        tdt.transcribe(commands[0].path, **options)
+    assert reason_of(refused.value) == "UNSUPPORTED_OPTION"
+
+
+@pytest.mark.parametrize("options", [{"words": True}, {"confidence": True}, {"language": "de"}])
+def test_what_a_language_model_cannot_do_is_refused(
+    salm: Caller, commands: list[Command], options: dict[str, Any]
+) -> None:
+    with pytest.raises(grpc.RpcError, match="salm") as refused:
+        salm.transcribe(commands[0].path, **options)
+    assert reason_of(refused.value) == "UNSUPPORTED_OPTION"
+
+
+def test_a_prompt_and_a_language_reach_the_language_model(salm: Caller, commands: list[Command]) -> None:
+    command = commands[9]
+    text = salm.transcribe(command.path).text
+
+    assert salm.transcribe(command.path, language="en").text == text == command.text
+    assert salm.transcribe(command.path, prompt="system " * 40).text != text
+
+
+def test_an_output_that_does_not_end_is_told_as_such(salm: Caller, commands: list[Command]) -> None:
+    with pytest.raises(grpc.RpcError, match="did not end within 2 tokens"):
+        salm.transcribe(commands[9].path, max_new_tokens=2)
+
+
+def test_every_bad_file_has_its_own_reason_and_every_good_one_its_text(
+    tdt: Caller, commands: list[Command], folder: Path
+) -> None:
+    spoken = commands[9]
+    truncated = folder / "truncated.flac"
+    truncated.write_bytes(spoken.path.read_bytes()[:-12_000])
+    empty = folder / "empty.wav"
+    empty.touch()
+    not_finite = spoken.samples.copy()
+    not_finite[10_000] = np.nan
+    soundfile.write(folder / "nan.wav", not_finite, RATE, subtype="FLOAT")
+    silence = folder / "silence.wav"
+    soundfile.write(silence, np.zeros(3 * RATE), RATE)
+    short = folder / "short.wav"
+    soundfile.write(short, spoken.samples[8000:8800], RATE)
+    stuck = folder / "stuck.wav"
+    soundfile.write(stuck, np.ones(3 * RATE), RATE)
+    soundfile.write(folder / "int16.wav", spoken.samples, RATE, subtype="PCM_16")
+    other_rate = soxr.resample(spoken.samples, RATE, 44_100)
+    soundfile.write(folder / "stereo.wav", np.stack([other_rate, other_rate], axis=1), 44_100)
+    expected = {
+        truncated: "[AUDIO_TRUNCATED]",
+        empty: "[AUDIO_EMPTY]",
+        folder / "nan.wav": "[AUDIO_NOT_FINITE]",
+        folder / "missing.wav": "[AUDIO_NOT_FOUND]",
+        silence: "",
+        short: "",
+        stuck: "",
+        folder / "int16.wav": spoken.text,
+        folder / "stereo.wav": spoken.text,
+        **{command.path: command.text for command in commands},
+    }
+    alone = {command.path: tdt.transcribe(command.path).text for command in commands}
+    calls = {path: tdt.start(path) for path in expected}
+
+    assert {path: outcome(call) for path, call in calls.items()} == {**expected, **alone}
+
+
+def test_calls_of_many_share_batches(tdt: Caller, commands: list[Command]) -> None:
+    batches, clips = metric(tdt, "amela_batch_items_count"), metric(tdt, "amela_batch_items_sum")
+    texts = [command.text for command in commands] * 4
+    calls = [tdt.start(command.path) for command in commands * 4]
+    right = sum(outcome(call) == text for call, text in zip(calls, texts, strict=True))
+
+    assert right >= len(calls) - 4
+    more = metric(tdt, "amela_batch_items_sum") - clips
+    assert more == len(calls)
+    assert more >= 3 * (metric(tdt, "amela_batch_items_count") - batches)
+
+
+def test_an_hour_of_speech_is_transcribed_word_for_word_with_true_times_in_bounded_memory(
+    ctc: Caller, commands: list[Command], folder: Path, record_property: Any
+) -> None:
+    alone = {
+        command.path: [
+            (word.text, word.start.ToTimedelta().total_seconds(), word.end.ToTimedelta().total_seconds())
+            for word in ctc.transcribe(command.path, words=True).words
+        ]
+        for command in commands
+    }
+    pause = np.zeros(round(1.4 * RATE), np.float32)
+    truth: list[tuple[str, float, float]] = []
+    path = folder / "hour.flac"
+    with soundfile.SoundFile(path, "w", RATE, 1) as recording:
+        number = 0
+        while recording.frames < HOUR * RATE:
+            recording.write(pause)
+            command = commands[number % len(commands)]
+            at = recording.frames / RATE
+            truth += [(text, at + start, at + end) for text, start, end in alone[command.path]]
+            recording.write(command.samples)
+            number += 1
+        recording.write(pause)
+    processes = [ctc.server.process.pid]
+    processes += [child.pid for child in psutil.Process(processes[0]).children(recursive=True)]
+    before = sum(map(_peak_memory, processes))
+
+    response = ctc.transcribe(path, timeout=600, words=True)
+    grown = sum(map(_peak_memory, processes)) - before
+
+    print(f"peak memory of all processes grew by {grown / 2**20:.0f} MiB for an hour of audio")
+    record_property("peak_memory_growth_mib", grown / 2**20)
+    assert response.audio_duration.ToTimedelta().total_seconds() >= HOUR
+    assert not response.failures
+    heard = [
+        (word.text, word.start.ToTimedelta().total_seconds(), word.end.ToTimedelta().total_seconds())
+        for word in response.words
+    ]
+    assert [word[0] for word in heard] == [word[0] for word in truth]
+    assert response.text.split() == [word[0] for word in truth]
+    for (_, start, end), (_, true_start, true_end) in zip(heard, truth, strict=True):
+        assert abs(start - true_start) <= 0.1 and abs(end - true_end) <= 0.1
+    # The samples alone are 230 MB.
+    assert grown < 150 * 2**20
+
+
+def _peak_memory(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) * 1024
+
+
+def test_pieces_of_over_40_s_of_speech_are_all_heard(
+    tdt: Caller, commands: list[Command], folder: Path
+) -> None:
+    gap = np.zeros(round(0.4 * RATE), np.float32)
+    parts = [part for command in commands * 2 for part in (command.samples, gap)]
+    path = folder / "long.wav"
+    soundfile.write(path, np.concatenate(parts), RATE)
+    response = tdt.transcribe(path)
+
+    assert response.audio_duration.seconds > 60
+    assert len(response.segments) > 1
+    assert all(segment.text for segment in response.segments)
+    assert response.text == " ".join(segment.text for segment in response.segments)
+    said = sum(len(command.text.split()) for command in commands * 2)
+    assert abs(len(response.text.split()) - said) <= 0.1 * said
+
+
+def test_a_staged_model_needs_no_network(start: Any, models: Path, tdt: Caller, tmp_path: Path) -> None:
+    staged = tmp_path / "staged"
+    subprocess.run(
+        [program("amela-asr"), "stage", str(models / "tdt.nemo"), "--to", str(staged)],
+        check=True,
+        timeout=120,
+    )
+    offline = start(staged, HF_ENDPOINT="http://127.0.0.1:9")
+
+    assert offline.info().server.model.fingerprint == tdt.info().server.model.fingerprint
+    offline.server.terminate()
+
+
+def test_a_broken_checkpoint_is_one_line_and_exit_code_2(models: Path, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.nemo"
+    broken.write_bytes((models / "tdt.nemo").read_bytes()[:500_000])
+    folder = tmp_path / "salm"
+    shutil.copytree(models / "salm", folder)
+    (folder / "tokenizer.json").unlink()
+    for model, said in ((broken, "cannot restore it"), (folder, "the tokenizer's vocabulary")):
+        ended = subprocess.run(
+            [program("amela-asr"), "--model", str(model), "--registry", str(tmp_path / "registry")],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        assert ended.returncode == 2
+        last = ended.stderr.splitlines()[-1]
+        assert last.startswith("amela-asr: --model") and said in last
