@@ -20,6 +20,7 @@ from amela_client.errors import (
     NoServersError,
 )
 from amela_client.journal import Journal, RunKey
+from amela_client.local import LocalServerError, local_servers
 from amela_client.manifest import Entry, Fault, Manifest
 from amela_client.merge import merge_results
 from amela_client.requests import detect_request, transcribe_request
@@ -36,7 +37,9 @@ from amela_client.results import (
     VoiceActivity,
     Word,
 )
+from amela_client.run import RunSummary, run_manifest
 from amela_client.services import ASR, VAD
+from amela_client.stages import Transcription, VoiceDetection
 from amela_client.sync import SyncAmelaClient
 
 __all__ = [
@@ -52,6 +55,7 @@ __all__ = [
     "Journal",
     "JournalError",
     "Manifest",
+    "LocalServerError",
     "ManifestError",
     "MergeError",
     "MixedModelsError",
@@ -60,6 +64,7 @@ __all__ = [
     "Outcome",
     "PieceFailure",
     "RunKey",
+    "RunSummary",
     "ServerStatus",
     "SpeechEvent",
     "SpeechSegment",
@@ -68,10 +73,14 @@ __all__ = [
     "Task",
     "Transcript",
     "TranscriptSegment",
+    "Transcription",
     "Trust",
     "VoiceActivity",
+    "VoiceDetection",
     "Word",
     "detect_request",
+    "local_servers",
     "merge_results",
+    "run_manifest",
     "transcribe_request",
 ]

@@ -304,6 +304,13 @@ def test_server_ends_with_its_standard_input(tmp_path: Path) -> None:
     assert not list(registry.glob("*.json"))
 
 
+def test_standard_input_that_is_no_pipe_and_at_its_end_ends_the_server(tmp_path: Path) -> None:
+    command = [*ECHO, "--until-stdin-closes", "--registry", str(tmp_path / "r"), "--host", "127.0.0.1"]
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, timeout=30, check=True)
+    assert b"standard input closed" in result.stderr
+    assert b"Traceback" not in result.stderr
+
+
 def test_allocation_about_to_end_drains(start_server: Any) -> None:
     end = str(int(time.time()) + 5)
     server = start_server(

@@ -1,10 +1,12 @@
 """A server's life: validate, load, bind, register, serve, drain."""
 
 import asyncio
+import contextlib
 import logging
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -185,16 +187,16 @@ class _Life:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, on_signal, number)
         if self._settings.until_stdin_closes:
-            loop.create_task(self._watch_stdin(), name="stdin")  # noqa: RUF006 - lives as long as the loop
+            # A daemon thread reads whatever standard input is, and never holds up the end.
+            threading.Thread(target=self._watch_stdin, args=(loop,), daemon=True).start()
 
-    async def _watch_stdin(self) -> None:
-        reader = asyncio.StreamReader()
-        protocol = asyncio.StreamReaderProtocol(reader)
-        await asyncio.get_running_loop().connect_read_pipe(lambda: protocol, sys.stdin)
-        while await reader.read(4096):
-            pass
+    def _watch_stdin(self, loop: asyncio.AbstractEventLoop) -> None:
+        with contextlib.suppress(OSError):  # A descriptor that cannot be read is as good as closed.
+            while os.read(0, 4096):
+                pass
         log.info("draining: standard input closed")
-        self._runtime.stop.set()
+        with contextlib.suppress(RuntimeError):  # The loop has ended before.
+            loop.call_soon_threadsafe(self._runtime.stop.set)
 
     def _bind(self, server: grpc.aio.Server, credentials: grpc.ServerCredentials | None) -> int:
         host = self._settings.host
