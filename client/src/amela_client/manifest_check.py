@@ -32,7 +32,7 @@ def check(item: Entry | Fault, *, files: bool = False) -> Finding | None:
     return Finding(item.line, *problem, item.audio_filepath) if problem else None
 
 
-def _file_problem(path: str) -> tuple[str, str] | None:
+def _file_problem(path: str) -> tuple[str, str] | None:  # noqa: PLR0911 - one for each thing wrong
     try:
         status = os.stat(path)  # noqa: PTH116 - there may be millions
     except (FileNotFoundError, NotADirectoryError):
