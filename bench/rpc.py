@@ -29,8 +29,8 @@ from amela_common.server.calls import Context
 from amela_common.server.security import ServerIdentity, make_identity
 from amela_common.server.settings import load_settings
 
-CALLS = 10_000
-ROUNDS = 5
+CALLS = 5_000
+ROUNDS = 12
 CONCURRENCY = 16
 IN_FLIGHT = 2 * CONCURRENCY  # What the scheduler gives to a server that works on so many.
 RESPONSE = asr_pb2.TranscribeResponse(

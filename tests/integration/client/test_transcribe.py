@@ -25,9 +25,8 @@ def asr(
     start_module_server: StartServer, examples: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> RunningServer:
     """Start a server that reads the examples and what tests write."""
-    roots = f"{examples}:{tmp_path_factory.getbasetemp()}"
-    limits = ("--max-audio-seconds", "60", "--audio-root", roots)
-    return start_module_server(["amela-asr", "--workers", "2", *limits])
+    roots = ("--audio-root", str(examples), "--audio-root", str(tmp_path_factory.getbasetemp()))
+    return start_module_server(["amela-asr", "--workers", "2", "--max-audio-seconds", "60", *roots])
 
 
 def broken_lines(folder: Path, good: Line) -> dict[str, Line | bytes]:

@@ -1,0 +1,72 @@
+"""One recording from end to end: its pieces to the engine, their texts back together."""
+
+import asyncio
+from dataclasses import dataclass
+
+from amela_common.audio import AudioSource, Clip
+from amela_common.errors import RequestError
+
+from amela_asr.engine import Engine, Options, Recognition
+from amela_asr.front import Front
+from amela_asr.stitching import Stitched, stitch
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What is said in a recording.
+
+    Attributes
+    ----------
+    duration
+        Length of the recording in seconds.
+    speech
+        Length of the speech in it, in seconds.
+    stitched
+        What was heard in each of its pieces.
+    no_speech
+        There is nothing to recognise: the engine was not asked.
+    """
+
+    duration: float
+    speech: float
+    stitched: Stitched
+    no_speech: bool
+
+
+async def transcribe(source: AudioSource, options: Options, front: Front, engine: Engine) -> Transcript:
+    """Transcribe a recording of any length.
+
+    A cancelled call takes back the pieces that the engine has not begun.
+
+    Raises
+    ------
+    RequestError
+        If the recording cannot be read, or none of its pieces be recognised.
+    """
+    outcomes: list[asyncio.Task[Recognition | RequestError]] = []
+    caller = object()
+    # A long recording keeps the engine busy but never queues more than that ahead of others.
+    places = asyncio.Semaphore(engine.concurrency)
+    try:
+        async with front.open(source) as (plan, clips):
+            async for clip in clips:
+                await places.acquire()
+                outcomes.append(asyncio.create_task(_outcome(clip, options, engine, caller, places)))
+        stitched = stitch(plan.pieces, [await outcome for outcome in outcomes])
+    finally:
+        for outcome in outcomes:
+            outcome.cancel()
+    if plan.pieces and not stitched.pieces:
+        raise stitched.failures[0].error
+    return Transcript(plan.duration, plan.speech, stitched, no_speech=not plan.pieces)
+
+
+async def _outcome(
+    clip: Clip, options: Options, engine: Engine, caller: object, places: asyncio.Semaphore
+) -> Recognition | RequestError:
+    try:
+        return await engine.recognize(clip, options, caller)
+    except RequestError as error:
+        return error
+    finally:
+        places.release()
