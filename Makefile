@@ -1,57 +1,104 @@
-# The commands of this repository. `make demo` and `make test` set up what they need.
+# The commands of this repository. Each sets up what it needs, in environments of its own: the three
+# stages' packages exclude each other.
 
 PYTHON ?= python3.11
-VENV := .venv
-BIN := $(VENV)/bin
-PACKAGES := services/common services/vad services/asr client
-SOURCES := $(PACKAGES:%=%/src) protos tests bench examples
+PROTOS := protos/pyproject.toml protos/setup.py $(shell find protos/amela -name '*.proto')
+BUF := tests/node/node_modules/.bin/buf
 
-.PHONY: help setup setup-dev demo test lint bench clean
+# What `make demo` shows: STAGE=asr (ENGINE=pocketsphinx or nemo) or STAGE=sts.
+STAGE ?= asr
+ENGINE ?= pocketsphinx
+DEMO := $(if $(filter sts,$(STAGE)),sts,$(ENGINE))
+
+.PHONY: help demo demo-pocketsphinx demo-nemo demo-sts test test-embedded test-nemo test-sts lint bench clean
 help:
 	@echo "make demo        set up, start servers, transcribe real speech, show the word error rate"
+	@echo "                 (ENGINE=nemo: a tiny NeMo model; STAGE=sts: resynthesis through units)"
 	@echo "make test        set up, run the whole suite, print the coverage"
 	@echo "make lint        ruff, mypy --strict, buf lint, shellcheck"
 	@echo "make bench       all benchmarks; make bench-NAME runs bench/NAME.py"
 	@echo "make clean       remove what the commands above made"
 
-# What runs the services and the client, pinned as in the images.
-setup: $(VENV)/.ready
-$(VENV)/.ready: apptainer/embedded.lock $(PACKAGES:%=%/pyproject.toml) protos/pyproject.toml protos/setup.py $(shell find protos/amela -name '*.proto')
+# $(call environment,FOLDER,LOCK,DISTRIBUTIONS): make an environment from a lock, our own code editable.
+# The locks name every package, so nothing is resolved; pip 24.0 is the last to read omegaconf 2.0.6.
+define environment
+	$(PYTHON) -m venv $(1)
+	$(1)/bin/pip install --quiet pip==24.0 setuptools==80.9.0 wheel==0.45.1
+	$(1)/bin/pip install --quiet --no-deps --requirement tests/requirements.lock
+	$(1)/bin/pip install --quiet --no-deps --requirement $(2)
+	$(1)/bin/pip install --quiet --no-deps --force-reinstall ./protos
+	$(1)/bin/pip install --quiet --no-deps $(addprefix --editable ,$(3))
+	touch $(1)/.ready
+endef
+
+# The VAD server, the ASR server with its embedded engine, and the client.
+.venv/.ready: apptainer/embedded.lock tests/requirements.lock $(PROTOS) services/common/pyproject.toml services/vad/pyproject.toml services/asr/pyproject.toml client/pyproject.toml
 	tools/system-packages libc++1 python3-venv
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --requirement apptainer/embedded.lock
-	$(BIN)/pip install --quiet --no-deps --force-reinstall ./protos
-	$(BIN)/pip install --quiet --no-deps $(PACKAGES:%=--editable %)
+	$(call environment,.venv,apptainer/embedded.lock,services/common services/vad services/asr client)
+
+# The ASR server with NeMo.
+.venv-nemo/.ready: apptainer/asr.lock tests/requirements.lock $(PROTOS) services/common/pyproject.toml services/asr/pyproject.toml
+	tools/system-packages libc++1 python3-venv build-essential python3-dev
+	$(call environment,.venv-nemo,apptainer/asr.lock,services/common services/asr client)
+
+# Triton itself, without a container.
+.venv-triton/.ready: .venv-nemo/.ready
+	.venv-nemo/bin/pip install --quiet --no-deps --upgrade --target .venv-triton nvidia-pytriton==0.7.0
 	touch $@
 
-# What the tests and the checks need besides.
-setup-dev: $(VENV)/.ready-dev
-$(VENV)/.ready-dev: $(VENV)/.ready tests/requirements.lock tests/node/package-lock.json
-	tools/system-packages nodejs npm shellcheck
-	$(BIN)/pip install --quiet --requirement tests/requirements.lock
+# The S2S server.
+.venv-sts/.ready: apptainer/sts.lock examples/sts-picture.lock tests/requirements.lock $(PROTOS) services/common/pyproject.toml services/sts/pyproject.toml
+	tools/system-packages libc++1 python3-venv build-essential python3-dev
+	$(call environment,.venv-sts,apptainer/sts.lock,services/common services/sts)
+	.venv-sts/bin/pip install --quiet --no-deps --requirement examples/sts-picture.lock
+
+# buf, and a client in another language for the tests.
+$(BUF): tests/node/package-lock.json
+	tools/system-packages nodejs npm
 	cd tests/node && npm ci --silent --no-audit --no-fund
 	touch $@
 
-demo: setup
-	$(BIN)/python examples/demo.py
+demo: demo-$(DEMO)
+demo-pocketsphinx: .venv/.ready
+	.venv/bin/python examples/demo.py
+demo-nemo: .venv-nemo/.ready
+	.venv-nemo/bin/python examples/demo.py --nemo
+demo-sts: .venv-sts/.ready
+	.venv-sts/bin/python examples/demo_sts.py
 
-test: setup-dev
-	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest $(PYTEST_ARGS)
-	$(BIN)/coverage combine --quiet
-	$(BIN)/coverage report --fail-under=90
+# Each part of the suite runs where its stage lives; the coverage is that of all parts together.
+test: .venv/.ready
+	.venv/bin/coverage erase
+	$(MAKE) test-embedded
+	$(MAKE) test-nemo
+	$(MAKE) test-sts
+	.venv/bin/coverage combine --quiet
+	.venv/bin/coverage report --fail-under=90
+test-embedded: .venv/.ready $(BUF)
+	.venv/bin/coverage run -m pytest $(PYTEST_ARGS) --ignore-glob='*/sts' --ignore-glob='*/nemo' --ignore-glob='*/triton'
+test-nemo: .venv-nemo/.ready .venv-triton/.ready
+	OMP_NUM_THREADS=1 .venv-nemo/bin/coverage run -m pytest $(PYTEST_ARGS) tests/integration/asr/nemo tests/integration/asr/triton tests/unit/asr
+test-sts: .venv-sts/.ready
+	OMP_NUM_THREADS=1 .venv-sts/bin/coverage run -m pytest $(PYTEST_ARGS) tests/unit/sts tests/integration/sts
 
-lint: setup-dev
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
-	$(BIN)/mypy $(PACKAGES:%=%/src) bench examples
-	cd protos && ../tests/node/node_modules/.bin/buf lint
-	shellcheck tools/system-packages .ci/run
+lint: .venv/.ready .venv-nemo/.ready .venv-sts/.ready $(BUF)
+	tools/system-packages shellcheck
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy services/vad/src client/src bench/cluster.py bench/rpc.py bench/vad.py bench/daylong.py examples/demo.py
+	.venv-nemo/bin/mypy services/common/src services/asr/src bench/asr.py
+	.venv-sts/bin/mypy services/sts/src bench/sts.py examples/demo_sts.py
+	cd protos && ../$(BUF) lint
+	shellcheck tools/system-packages .ci/run services/asr/triton/start
 
-bench: $(patsubst bench/%.py,bench-%,$(wildcard bench/*.py))
-bench-%: setup-dev
-	$(BIN)/python bench/$*.py
+bench: bench-vad bench-rpc bench-cluster bench-daylong bench-asr bench-sts
+bench-asr: .venv-nemo/.ready .venv-triton/.ready
+	.venv-nemo/bin/python bench/asr.py
+bench-sts: .venv-sts/.ready
+	.venv-sts/bin/python bench/sts.py
+bench-%: .venv/.ready
+	.venv/bin/python bench/$*.py
 
 clean:
-	rm -rf $(VENV) .demo .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules
-	find . -name __pycache__ -o -name '*.egg-info' -o -name build -path '*/services/*' | xargs rm -rf
+	rm -rf .venv* .demo .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules
+	find . -name __pycache__ -prune -exec rm -rf {} + -o -name '*.egg-info' -prune -exec rm -rf {} +

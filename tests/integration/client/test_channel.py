@@ -14,11 +14,11 @@ import grpc
 import grpc.aio
 import pytest
 from amela.vad.v1 import vad_pb2
-from amela_client import CallError, Trust, VoiceActivity
+from amela_client import CallError, Trust
 from amela_client.channel import Connection
 from amela_client.discovery import Discovery, Registry
 from amela_client.endpoint import Endpoint
-from amela_client.services import ASR, DETECT, TRANSCRIBE, VAD
+from amela_client.services import ASR, VAD, Service
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -42,8 +42,8 @@ def endpoint_of(server: Any) -> Endpoint:
 
 
 @asynccontextmanager
-async def connected(endpoint: Endpoint, method: Any = DETECT) -> AsyncIterator[Connection[VoiceActivity]]:
-    connection = Connection(endpoint, method)
+async def connected(endpoint: Endpoint, service: Service = VAD) -> AsyncIterator[Connection]:
+    connection = Connection(endpoint, service)
     try:
         yield connection
     finally:
@@ -79,7 +79,7 @@ async def test_a_registered_server_answers(echo: Any) -> None:
 async def test_a_probe_says_what_a_server_is(start_server: Any) -> None:
     fake = str(Path(__file__).parent / "fake_engine_server.py")
     endpoint = endpoint_of(start_server([sys.executable, fake, "--concurrency", "3", "--queue", "5"]))
-    async with connected(endpoint, TRANSCRIBE) as connection:
+    async with connected(endpoint, ASR) as connection:
         info = await connection.probe()
     assert (info.capacity.concurrency, info.capacity.queue) == (3, 5)
     assert info.model.fingerprint == "0123456789abcdef"
@@ -160,7 +160,7 @@ async def test_nobody_at_an_address_is_worth_another_try_and_named() -> None:
 
 
 async def test_a_server_of_another_kind_is_told_apart(echo: Any) -> None:
-    async with connected(endpoint_of(echo), TRANSCRIBE) as connection:
+    async with connected(endpoint_of(echo), ASR) as connection:
         with pytest.raises(CallError, match=r"does not serve amela\.asr\.v1\.AsrService: start amela-asr"):
             await connection.check_health(ASR)
 

@@ -181,9 +181,7 @@ def test_an_hour_of_speech_is_transcribed_word_for_word_with_true_times_in_bound
     response = ctc.transcribe(folder / "hour.flac", timeout=600, words=True)
     grown = sum(map(_peak_memory, processes)) - before
 
-    print(
-        f"peak memory: {before / 2**20:.0f} MiB after five minutes, {grown / 2**20:.0f} MiB more after an hour"
-    )
+    print(f"peak memory: {before >> 20} MiB after five minutes, {grown >> 20} MiB more after an hour")
     record_property("peak_memory_growth_mib", grown / 2**20)
     assert response.audio_duration.ToTimedelta().total_seconds() >= HOUR
     assert not response.failures

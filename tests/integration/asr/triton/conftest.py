@@ -58,6 +58,7 @@ def launch_triton(model: Path | str, log: Path) -> Triton:
     grpc_port, http_port, metrics_port = _free_ports(3)
     flags = [f"--grpc-port={grpc_port}", f"--http-port={http_port}", f"--metrics-port={metrics_port}"]
     flags += [f"--{name}-address=127.0.0.1" for name in ("grpc", "http", "metrics")]
+    flags.append("--exit-timeout-secs=5")
     environment = {"AMELA_MODEL": str(model), "AMELA_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
     with log.open("wb") as sink:
         process = subprocess.Popen(

@@ -1,0 +1,1 @@
+"""Speech to discrete units and back, with the checkpoints of fairseq and textless."""

@@ -1,0 +1,1 @@
+"""Checkpoints on disk: which there are, whether they are what they claim to be, and how to read them."""
