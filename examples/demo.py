@@ -1,8 +1,10 @@
-"""Real recordings through real servers: start two, find speech, transcribe, and score the result.
+"""Recordings through real servers: start them, find speech, transcribe, and score the result.
 
 Everything is done by the same commands that a user would type; each is printed before it runs.
+With ``--nemo``, a tiny NeMo model hears synthetic commands, which is all that it has learnt.
 """
 
+import argparse
 import contextlib
 import json
 import shlex
@@ -10,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import jiwer
@@ -29,18 +32,44 @@ START_TIMEOUT_SECONDS = 120
 console = Console(highlight=False)
 
 
+@dataclass(frozen=True)
+class Scene:
+    """What is played.
+
+    Attributes
+    ----------
+    recordings
+        Manifest of short recordings with their transcripts as ``text_ref``.
+    servers
+        Commands that start the servers.
+    """
+
+    recordings: Path
+    servers: tuple[tuple[str, ...], ...]
+
+
+READ_SPEECH = Scene(EXAMPLES / "data.json", (("amela-vad",), ("amela-asr",)))
+TINY_NEMO = EXAMPLES.parent / "tests/models/nemo_tiny"
+COMMANDS = Scene(TINY_NEMO / "clips.json", (("amela-asr", "--model", str(TINY_NEMO / "ctc-bpe.nemo")),))
+
+
 def main() -> int:
     """Run the demo and return its exit code."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--nemo", action="store_true", help="the tiny NeMo model on synthetic commands")
+    scene = COMMANDS if parser.parse_args().nemo else READ_SPEECH
     WORK.mkdir(exist_ok=True)
-    sentences = [json.loads(line) for line in (EXAMPLES / "data.json").read_text().splitlines()]
-    manifest = write_manifest(sentences)
+    manifest = write_manifest(scene.recordings)
     output, registry = WORK / "transcripts.json", WORK / "registry"
     started = time.monotonic()
-    with server("amela-vad", registry), server("amela-asr", registry):
-        run("amela-client", "servers", "--registry", str(registry))
-        vad = WORK / "vad.json"
-        run("amela-client", "vad", str(manifest), "-o", str(vad), "--registry", str(registry))
-        run("amela-client", "transcribe", str(manifest), "-o", str(output), "--registry", str(registry))
+    with contextlib.ExitStack() as servers:
+        for command in scene.servers:
+            servers.enter_context(server(command, registry))
+        at = ("--registry", str(registry))
+        run("amela-client", "servers", *at)
+        if ("amela-vad",) in scene.servers:
+            run("amela-client", "vad", str(manifest), "-o", str(WORK / "vad.json"), *at)
+        run("amela-client", "transcribe", str(manifest), "-o", str(output), *at)
     error_rate = show(output)
     console.print(f"\nWord error rate {error_rate:.3f}, done in {time.monotonic() - started:.0f} s: {output}")
     if error_rate > ACCEPTABLE_WER:
@@ -49,33 +78,33 @@ def main() -> int:
     return 0
 
 
-def write_manifest(sentences: list[dict[str, object]]) -> Path:
-    """Make a recording of over a minute from the sentences, and a manifest of all six files."""
+def write_manifest(recordings: Path) -> Path:
+    """Make one recording of over a minute from the short ones, and a manifest of them all."""
+    short = [json.loads(line) for line in recordings.read_text().splitlines()]
+    for entry in short:
+        entry["audio_filepath"] = str(recordings.parent.resolve() / entry["audio_filepath"])
     clips, texts = [], []
-    for sentence in sentences + sentences[::-1]:
-        samples, rate = soundfile.read(EXAMPLES / str(sentence["audio_filepath"]), dtype="int16")
+    for entry in short + short[::-1]:
+        samples, rate = soundfile.read(entry["audio_filepath"], dtype="int16")
         clips += [samples, np.zeros(int(PAUSE_SECONDS * rate), np.int16)]
-        texts.append(str(sentence["text_ref"]))
-    long_recording = WORK / "all-sentences-twice.flac"
+        texts.append(entry["text_ref"])
+    long_recording = WORK / "all-of-them-twice.flac"
     soundfile.write(long_recording, np.concatenate(clips), rate)
-
-    entries = [
-        {**sentence, "audio_filepath": str(EXAMPLES.resolve() / str(sentence["audio_filepath"]))}
-        for sentence in sentences
-    ]
-    duration = sum(map(len, clips)) / rate
-    entries.append(
-        {"audio_filepath": str(long_recording.resolve()), "duration": duration, "text_ref": " ".join(texts)}
-    )
+    long_entry = {
+        "audio_filepath": str(long_recording.resolve()),
+        "duration": sum(map(len, clips)) / rate,
+        "text_ref": " ".join(texts),
+    }
     manifest = WORK / "data.json"
-    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    manifest.write_text("".join(json.dumps(entry) + "\n" for entry in [*short, long_entry]))
     return manifest
 
 
 @contextlib.contextmanager
-def server(program: str, registry: Path) -> Iterator[None]:
+def server(base: tuple[str, ...], registry: Path) -> Iterator[None]:
     """Run a server until the block ends."""
-    command = [program, "--registry", str(registry), "--host", "127.0.0.1"]
+    program = base[0]
+    command = [*base, "--registry", str(registry), "--host", "127.0.0.1"]
     command += ["--audio-root", str(EXAMPLES.parent.resolve())]
     console.print(f"[bold]$ {shlex.join(command)} &[/]")
     before = set(registry.glob("*.json"))
