@@ -10,9 +10,10 @@ import pytest
 import pytest_asyncio
 import torch
 from amela_asr.engine import Options, Recognition
-from amela_asr.engines.batched import BatchedEngine, Batching
+from amela_asr.engines.batched import BatchedEngine
 from amela_asr.engines.loading import load_recognizer
 from amela_asr.engines.recognizer import Recognizer, Utterance
+from amela_asr.engines.sizing import Batching
 from amela_common.audio import Clip
 from amela_common.errors import RequestError
 from amela_common.server import Metrics, Runtime

@@ -1,7 +1,8 @@
 """How large batches become on devices of different sizes, whose memory is a fake."""
 
 import pytest
-from amela_common.batching.calibration import SAFETY, Measurement, calibrate, fit
+from amela_common.batching.budget import Budget
+from amela_common.batching.calibration import SAFETY, Measurement, calibrate, calibrate_throughput, fit
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -67,3 +68,12 @@ def test_a_device_too_small_for_one_piece_computes_them_one_by_one() -> None:
     device = FakeDevice(limit=LINEAR * PIECE / 2)
 
     assert calibrate(device.measure, 4, PIECE, available=device.limit).items == 1
+
+
+@pytest.mark.parametrize(("overhead", "count"), [(0.0, 1), (0.05, 16), (10.0, 16)])
+def test_where_memory_is_no_limit_throughput_alone_decides(overhead: float, count: int) -> None:
+    device = FakeDevice(overhead=overhead)
+    budget = calibrate_throughput(device.measure, Budget(100.0), typical_seconds=5.0)
+
+    assert budget.holds(count, 5.0)
+    assert not budget.holds(count + 1, 5.0)

@@ -19,23 +19,14 @@ def _pocketsphinx(settings: AsrSettings, runtime: Runtime) -> Engine:
 
 
 def _checkpoint(settings: AsrSettings, runtime: Runtime) -> Engine:
-    from amela_asr.engines.batched import BatchedEngine, Batching  # noqa: PLC0415
+    from amela_asr.engines.batched import BatchedEngine  # noqa: PLC0415
     from amela_asr.engines.loading import checkpoint_loader  # noqa: PLC0415
+    from amela_asr.engines.sizing import Batching  # noqa: PLC0415
 
     if settings.model is None:
         raise ConfigError(f"--engine {settings.engine}: it has no model of its own; say which with --model")
-    return BatchedEngine(
-        settings.model,
-        checkpoint_loader(settings, settings.model),
-        Batching(
-            settings.max_piece_seconds,
-            settings.max_wait_ms / 1000,
-            settings.device,
-            settings.batch_size,
-            settings.batch_seconds,
-        ),
-        runtime,
-    )
+    loader = checkpoint_loader(settings, settings.model)
+    return BatchedEngine(settings.model, loader, Batching.from_settings(settings), runtime)
 
 
 def _triton(settings: AsrSettings, runtime: Runtime) -> Engine:

@@ -10,9 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from amela_common.audio import Clip
 from amela_common.batching import BatchMetrics, Budget
-from amela_common.batching.budget import start_budget
 from amela_common.batching.fair_queue import FairQueue
-from amela_common.batching.nvml import device_memory_mib
 from amela_common.batching.recovery import Recovery, Sized
 from amela_common.errors import ConfigError, RequestError
 from amela_common.server.settings import load_settings
@@ -23,6 +21,7 @@ from amela_asr.engine import Recognition
 from amela_asr.engines.loading import checkpoint_loader
 from amela_asr.engines.recognizer import SAMPLE_RATE, Recognizer, Utterance
 from amela_asr.engines.screening import check_clip, is_silent
+from amela_asr.engines.sizing import Batching, find_budget
 from amela_asr.engines.triton_messages import (
     DESCRIBE,
     Description,
@@ -63,11 +62,7 @@ class TritonModel:
         if settings.model is None:
             raise ConfigError("AMELA_MODEL is not set: say which model Triton is to load")
         recognizer = checkpoint_loader(settings, settings.model)()
-        memory = device_memory_mib() if recognizer.device.is_cuda else None
-        budget = start_budget(memory, settings.max_piece_seconds)
-        if settings.batch_seconds is not None:
-            budget = Budget(settings.batch_seconds)
-        return cls(recognizer, budget)
+        return cls(recognizer, find_budget(recognizer, Batching.from_settings(settings)))
 
     def answer(self, items: Sequence[Item]) -> list[bytes | RequestError]:
         """Answer each item, in order.

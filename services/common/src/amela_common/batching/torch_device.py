@@ -107,7 +107,14 @@ class TorchDevice:
         return float(torch.cuda.mem_get_info(self.torch)[0]) if self.is_cuda else None
 
     def measure(self, compute: Callable[[], object], count: int, longest: float) -> Measurement:
-        """Compute a batch of so many clips of so many seconds; the memory is that of CUDA's allocator."""
+        """Compute a batch of so many clips of so many seconds.
+
+        The memory is that of CUDA's allocator, and 0 on a CPU, where nothing tells it.
+        """
+        if not self.is_cuda:
+            since = time.perf_counter()
+            compute()
+            return Measurement(count, longest, 0.0, time.perf_counter() - since)
         try:
             torch.cuda.synchronize(self.torch)
             torch.cuda.reset_peak_memory_stats(self.torch)

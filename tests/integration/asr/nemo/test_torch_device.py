@@ -1,0 +1,64 @@
+"""What PyTorch's errors mean, by errors that PyTorch itself raises where this machine can have them."""
+
+import pytest
+import torch
+from amela_common.batching.torch_device import TorchDevice
+from amela_common.errors import ConfigError
+
+
+def error_of(work: object) -> BaseException:
+    assert callable(work)
+    with pytest.raises(BaseException) as raised:
+        work()
+    return raised.value
+
+
+def test_memory_that_a_cpu_cannot_have_is_out_of_memory() -> None:
+    error = error_of(lambda: torch.empty(1 << 50))
+
+    assert TorchDevice("cpu").is_out_of_memory(error)
+    assert not TorchDevice("cpu").is_broken(error)
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+def test_what_says_that_memory_ran_out_is_never_a_lost_device(error: BaseException) -> None:
+    assert TorchDevice("cpu").is_out_of_memory(error)
+    assert not TorchDevice("cpu").is_broken(error)
+
+
+@pytest.mark.parametrize(
+    "work", [lambda: torch.ones(2) @ torch.ones(3), lambda: torch.ones(1)[5], lambda: 1 / 0]
+)
+def test_faults_of_one_batch_are_neither(work: object) -> None:
+    error = error_of(work)
+
+    assert not TorchDevice("cpu").is_out_of_memory(error)
+    assert not TorchDevice("cpu").is_broken(error)
+
+
+def test_an_accelerators_error_means_that_the_process_must_go() -> None:
+    assert TorchDevice("cpu").is_broken(torch.AcceleratorError("an illegal memory access was encountered"))
+
+
+@pytest.mark.parametrize(("name", "dtype"), [("auto", torch.float32), ("bf16", torch.bfloat16)])
+def test_a_cpu_computes_in_float32_unless_told_otherwise(name: str, dtype: torch.dtype) -> None:
+    assert TorchDevice("cpu").precision(name) is dtype
+
+
+@pytest.mark.parametrize("name", ["fp16", "int8", ""])
+def test_a_precision_that_a_cpu_does_not_have_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="--precision"):
+        TorchDevice("cpu").precision(name)
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:x", "", "meta", "mps:0"])
+def test_a_device_that_does_not_exist_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="--device"):
+        TorchDevice(name)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused_with_what_to_look_at() -> None:
+    with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES"):
+        TorchDevice("cuda:0")
+    assert TorchDevice("auto").name == "cpu"
