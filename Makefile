@@ -53,9 +53,9 @@ endef
 	.venv-sts/bin/pip install --quiet --no-deps --requirement examples/sts-picture.lock
 
 # buf, and a client in another language for the tests.
-$(BUF): tests/node/package-lock.json
+$(BUF): tests/node/package.json
 	tools/system-packages nodejs npm
-	cd tests/node && npm ci --silent --no-audit --no-fund
+	cd tests/node && npm install --silent --no-audit --no-fund --no-package-lock
 	touch $@
 
 demo: demo-$(DEMO)

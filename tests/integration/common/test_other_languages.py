@@ -14,7 +14,7 @@ ECHO = [sys.executable, str(Path(__file__).parent / "echo_server.py")]
 
 pytestmark = pytest.mark.skipif(
     not shutil.which("node") or not (NODE_FOLDER / "node_modules").exists(),
-    reason="needs Node.js and tests/node's packages (npm ci)",
+    reason="needs Node.js and tests/node's packages (npm install)",
 )
 
 
