@@ -28,18 +28,23 @@ define environment
 	$(1)/bin/pip install --quiet --no-deps --requirement $(2)
 	$(1)/bin/pip install --quiet --no-deps --force-reinstall ./protos
 	$(1)/bin/pip install --quiet --no-deps $(addprefix --editable ,$(3))
-	touch $(1)/.ready
 endef
+
+# $(call torch,FOLDER,LOCK): a torch built for GPUs needs CUDA's packages as well, which no lock for both kinds can name.
+torch = $(1)/bin/pip install --quiet $$(grep '^torch==' $(2))
 
 # The VAD server, the ASR server with its embedded engine, and the client.
 .venv/.ready: apptainer/embedded.lock tests/requirements.lock $(PROTOS) services/common/pyproject.toml services/vad/pyproject.toml services/asr/pyproject.toml client/pyproject.toml
 	tools/system-packages libc++1 python3-venv
 	$(call environment,.venv,apptainer/embedded.lock,services/common services/vad services/asr client)
+	touch $@
 
 # The ASR server with NeMo.
 .venv-nemo/.ready: apptainer/asr.lock tests/requirements.lock $(PROTOS) services/common/pyproject.toml services/asr/pyproject.toml
 	tools/system-packages libc++1 python3-venv build-essential python3-dev
 	$(call environment,.venv-nemo,apptainer/asr.lock,services/common services/asr client)
+	$(call torch,.venv-nemo,apptainer/asr.lock)
+	touch $@
 
 # Triton itself, without a container.
 .venv-triton/.ready: .venv-nemo/.ready
@@ -47,10 +52,12 @@ endef
 	touch $@
 
 # The S2S server.
-.venv-sts/.ready: apptainer/sts.lock examples/sts-picture.lock tests/requirements.lock $(PROTOS) services/common/pyproject.toml services/sts/pyproject.toml
+.venv-sts/.ready: apptainer/sts.lock tests/sts.lock tests/requirements.lock $(PROTOS) services/common/pyproject.toml services/sts/pyproject.toml client/pyproject.toml
 	tools/system-packages libc++1 python3-venv build-essential python3-dev
-	$(call environment,.venv-sts,apptainer/sts.lock,services/common services/sts)
-	.venv-sts/bin/pip install --quiet --no-deps --requirement examples/sts-picture.lock
+	$(call environment,.venv-sts,apptainer/sts.lock,services/common services/sts client)
+	$(call torch,.venv-sts,apptainer/sts.lock)
+	.venv-sts/bin/pip install --quiet --no-deps --requirement tests/sts.lock
+	touch $@
 
 # buf, and a client in another language for the tests.
 $(BUF): tests/node/package.json

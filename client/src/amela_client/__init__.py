@@ -18,12 +18,21 @@ from amela_client.errors import (
     MergeError,
     MixedModelsError,
     NoServersError,
+    OutputError,
+    ScoreError,
 )
 from amela_client.journal import Journal, RunKey
 from amela_client.local import LocalServerError, local_servers
 from amela_client.manifest import Entry, Fault, Manifest
 from amela_client.merge import merge_results
-from amela_client.requests import detect_request, transcribe_request
+from amela_client.mirror import Mirror
+from amela_client.requests import (
+    detect_request,
+    encode_request,
+    resynthesize_request,
+    synthesize_request,
+    transcribe_request,
+)
 from amela_client.results import (
     FrameProbabilities,
     Model,
@@ -38,17 +47,22 @@ from amela_client.results import (
     Word,
 )
 from amela_client.run import RunSummary, run_manifest
-from amela_client.services import ASR, VAD
+from amela_client.services import ASR, STS, VAD
 from amela_client.stages import Transcription, VoiceDetection
+from amela_client.sts_stages import Encoding, Resynthesis, Synthesis
 from amela_client.sync import SyncAmelaClient
+from amela_client.synthesized import SynthesizedAudio
+from amela_client.units import Units
 
 __all__ = [
     "ASR",
+    "STS",
     "VAD",
     "AmelaClient",
     "CallError",
     "ClientError",
     "DiscoveryError",
+    "Encoding",
     "Entry",
     "Fault",
     "FrameProbabilities",
@@ -58,29 +72,39 @@ __all__ = [
     "Manifest",
     "ManifestError",
     "MergeError",
+    "Mirror",
     "MixedModelsError",
     "Model",
     "NoServersError",
     "Outcome",
+    "OutputError",
     "PieceFailure",
+    "Resynthesis",
     "RunKey",
     "RunSummary",
+    "ScoreError",
     "ServerStatus",
     "SpeechEvent",
     "SpeechSegment",
     "SpeechStatistics",
     "SyncAmelaClient",
+    "Synthesis",
+    "SynthesizedAudio",
     "Task",
     "Transcript",
     "TranscriptSegment",
     "Transcription",
     "Trust",
+    "Units",
     "VoiceActivity",
     "VoiceDetection",
     "Word",
     "detect_request",
+    "encode_request",
     "local_servers",
     "merge_results",
+    "resynthesize_request",
     "run_manifest",
+    "synthesize_request",
     "transcribe_request",
 ]

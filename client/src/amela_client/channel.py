@@ -3,7 +3,7 @@
 import itertools
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, TypeVar, cast
 
 import grpc
 import grpc.aio
@@ -14,7 +14,7 @@ from grpc_health.v1 import health_pb2
 
 from amela_client.endpoint import Endpoint
 from amela_client.errors import CallError
-from amela_client.services import Method, ResultT, Service
+from amela_client.services import Service, serialise
 from amela_client.status import call_error
 
 PROBE_SECONDS = 3.0
@@ -57,42 +57,33 @@ def open_channel(endpoint: Endpoint) -> grpc.aio.Channel:
     return grpc.aio.secure_channel(endpoint.name, credentials, [*_OPTIONS, *name])
 
 
-class Connection(Generic[ResultT]):
-    """One server, for the calls of one method. `CallError` is all that its calls raise.
+class Connection:
+    """One server of one service. `CallError` is all that its calls raise on their own account."""
 
-    Parameters
-    ----------
-    method
-        What `call` calls.
-    """
-
-    def __init__(self, endpoint: Endpoint, method: Method[ResultT]) -> None:
+    def __init__(self, endpoint: Endpoint, service: Service) -> None:
         self.endpoint = endpoint
         self.name = endpoint.name
         self.closed = False
-        self._method = method
+        self._service = service
         self._channel = open_channel(endpoint)
         self._authorization = (("authorization", f"Bearer {endpoint.token}"),) if endpoint.token else ()
-        self._call = self._channel.unary_unary(
-            f"/{method.service.name}/{method.name}",
-            request_serializer=_serialise,
-            response_deserializer=method.read,
-        )
+        self._calls = {method.request: method.bind(self._channel, service.name) for method in service.methods}
 
-    async def call(self, request: Message, timeout: float) -> ResultT:  # noqa: ASYNC109 - gRPC's own
+    async def call(self, request: Message, timeout: float) -> Any:  # noqa: ASYNC109 - gRPC's own
         """Send one request and wait at most `timeout` seconds for its result."""
+        call = self._calls[type(request)]
         try:
-            return self._read(await self._call(request, timeout=timeout, metadata=self._metadata()))
+            return self._read(await call(request, timeout=timeout, metadata=self._metadata()))
         except grpc.aio.AioRpcError as error:
             raise self._explain(error) from error
 
     async def probe(self) -> ServerInfo:
         """Ask whether the server takes calls, and what it is."""
-        await self.check_health(self._method.service)
-        return await self.info(self._method.service)
+        await self.check_health()
+        return await self.info()
 
-    async def check_health(self, service: Service) -> None:
-        """Ask whether a service takes calls.
+    async def check_health(self) -> None:
+        """Ask whether the service takes calls.
 
         Raises
         ------
@@ -101,24 +92,28 @@ class Connection(Generic[ResultT]):
         """
         check = self._channel.unary_unary(
             "/grpc.health.v1.Health/Check",
-            request_serializer=_serialise,
+            request_serializer=serialise,
             response_deserializer=health_pb2.HealthCheckResponse.FromString,
         )
         try:
-            answer = await check(health_pb2.HealthCheckRequest(service=service.name), timeout=PROBE_SECONDS)
+            answer = await check(
+                health_pb2.HealthCheckRequest(service=self._service.name), timeout=PROBE_SECONDS
+            )
         except grpc.aio.AioRpcError as error:
             if error.code() is grpc.StatusCode.NOT_FOUND:
-                message = f"{self.name} does not serve {service.name}: start {service.command} for that"
+                message = (
+                    f"{self.name} does not serve {self._service.name}: start {self._service.command} for that"
+                )
                 raise CallError("NOT_FOUND", message) from error
             raise self._explain(error) from error
         if answer.status != health_pb2.HealthCheckResponse.SERVING:
             message = f"{self.name} is up, but does not take calls: it is loading or about to end"
             raise CallError("NOT_SERVING", message, transient=True)
 
-    async def info(self, service: Service) -> ServerInfo:
+    async def info(self) -> ServerInfo:
         """Ask what the server runs and how much it takes."""
         get_info: grpc.aio.UnaryUnaryMultiCallable[bytes, ServerInfo] = self._channel.unary_unary(
-            f"/{service.name}/GetInfo", response_deserializer=service.read_info
+            f"/{self._service.name}/GetInfo", response_deserializer=self._service.read_info
         )
         empty = b""  # As every service's GetInfoRequest is.
         try:
@@ -131,8 +126,8 @@ class Connection(Generic[ResultT]):
     ) -> AsyncGenerator[vad_pb2.DetectStreamResponse, None]:
         """Send live audio and receive what is found in it."""
         stream = self._channel.stream_stream(
-            f"/{self._method.service.name}/DetectStream",
-            request_serializer=_serialise,
+            f"/{self._service.name}/DetectStream",
+            request_serializer=serialise,
             response_deserializer=vad_pb2.DetectStreamResponse.FromString,
         )
         try:
@@ -159,7 +154,3 @@ class Connection(Generic[ResultT]):
     def _explain(self, error: grpc.aio.AioRpcError) -> CallError:
         metadata = cast(Any, error.trailing_metadata() or ())
         return call_error(error.code(), error.details() or "", metadata, self.name)
-
-
-def _serialise(message: Message) -> bytes:
-    return message.SerializeToString()

@@ -1,29 +1,31 @@
 """AMELA's services as Python calls."""
 
 import asyncio
-import os
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Iterable, Sequence
-from contextlib import AsyncExitStack, aclosing
-from pathlib import Path
-from types import TracebackType
-from typing import Any, Self, cast
+from contextlib import aclosing
 
 from amela.vad.v1.vad_pb2 import DetectStreamRequest
-from google.protobuf.message import Message
 
 from amela_client.backlog import Outcome, Task
 from amela_client.channel import Connection
-from amela_client.connections import Connections
-from amela_client.discovery import Discovery
-from amela_client.endpoint import Trust
-from amela_client.requests import AudioInput, detect_request, segmentation_options, transcribe_request
-from amela_client.results import Model, ServerStatus, SpeechEvent, Transcript, VoiceActivity
-from amela_client.scheduler import Scheduler
-from amela_client.services import DETECT, SERVICES, TRANSCRIBE, Method, ResultT, Service
-from amela_client.survey import survey
+from amela_client.requests import (
+    AudioInput,
+    VoicePart,
+    detect_request,
+    encode_request,
+    resynthesize_request,
+    segmentation_options,
+    synthesize_request,
+    transcribe_request,
+)
+from amela_client.results import SpeechEvent, Transcript, VoiceActivity
+from amela_client.services import ASR, STS, VAD
+from amela_client.session import Session
+from amela_client.synthesized import SynthesizedAudio
+from amela_client.units import Units
 
 
-class AmelaClient:
+class AmelaClient(Session):
     """Calls whatever AMELA servers there are, found through a registry folder.
 
     ::
@@ -33,54 +35,8 @@ class AmelaClient:
             print(transcript.text)
 
     Calls may be made at the same time; they are spread over the servers, and failures that another
-    try can mend get one. `SyncAmelaClient` is the same without ``await``.
-
-    Parameters
-    ----------
-    registry
-        Registry folder. Default: ``AMELA_REGISTRY``, or ``~/.amela/registry``.
-    servers
-        Addresses ``HOST:PORT`` to call instead of all that the registry has.
-    trust
-        Certificate and token for addresses that are not in the registry.
-    wait
-        Seconds without any server after which a call gives up.
-    mix_models
-        Whether servers with different models may answer for the same service.
-
-    Raises
-    ------
-    DiscoveryError
-        If an address cannot be one.
+    try can mend get one. `SyncAmelaClient` is the same without ``await``. Parameters are those of `Session`.
     """
-
-    def __init__(
-        self,
-        registry: str | os.PathLike[str] | None = None,
-        servers: Sequence[str] = (),
-        *,
-        trust: Trust | None = None,
-        wait: float = 10.0,
-        mix_models: bool = False,
-    ) -> None:
-        self._discovery = Discovery(Path(registry) if registry is not None else None, servers, trust)
-        self._wait = wait
-        self._mix_models = mix_models
-        self._schedulers: dict[str, Scheduler[Any]] = {}
-        self._opening = asyncio.Lock()
-        self._stack = AsyncExitStack()
-        self._is_open = False
-
-    async def __aenter__(self) -> Self:
-        self._is_open = True
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._is_open = False
-        self._schedulers.clear()
-        await self._stack.aclose()
 
     async def transcribe(
         self,
@@ -132,7 +88,8 @@ class AmelaClient:
             prompt=prompt,
             max_new_tokens=max_new_tokens,
         )
-        return await self._one(TRANSCRIBE, request, duration)
+        result: Transcript = await self._one(ASR, request, duration)
+        return result
 
     async def detect(
         self,
@@ -176,7 +133,8 @@ class AmelaClient:
             padding=padding,
             frame_probabilities=frame_probabilities,
         )
-        return await self._one(DETECT, request, duration)
+        result: VoiceActivity = await self._one(VAD, request, duration)
+        return result
 
     async def detect_stream(
         self,
@@ -204,7 +162,7 @@ class AmelaClient:
             As `transcribe` does.
         """
         options = segmentation_options(threshold, merge_gap, min_speech, padding)
-        fleet = (await self._scheduler(DETECT)).fleet
+        fleet = await self._fleet(VAD)
         await fleet.wait_for_server()
         member = min(fleet.serving, key=lambda one: one.window.in_flight / one.window.concurrency)
         failure: Exception | None = None
@@ -219,7 +177,8 @@ class AmelaClient:
                 failure = error
                 raise
 
-        connection = cast(Connection[VoiceActivity], member.server)
+        connection = member.server
+        assert isinstance(connection, Connection)
         try:
             async with aclosing(connection.detect_stream(requests())) as responses:
                 async for response in responses:
@@ -232,7 +191,107 @@ class AmelaClient:
                 raise failure from None
             raise
 
-    async def transcribe_all(self, tasks: Iterable[Task | None]) -> AsyncGenerator[Outcome[Transcript], None]:
+    async def encode(
+        self,
+        audio: AudioInput,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        channel: int | None = None,
+        deduplicate: bool = False,
+        dense_features: bool = False,
+    ) -> Units:
+        """Turn one recording of any length into discrete units.
+
+        Parameters
+        ----------
+        audio, start, duration, channel
+            As for `transcribe`.
+        deduplicate
+            Whether to keep one unit for each run of equal ones; durations say how long it lasts.
+        dense_features
+            Whether to answer with the features that the units come from as well.
+
+        Raises
+        ------
+        CallError, NoServersError, DiscoveryError, MixedModelsError, ValueError
+            As `transcribe` does.
+        """
+        request = encode_request(
+            audio,
+            start=start,
+            duration=duration,
+            channel=channel,
+            deduplicate=deduplicate,
+            dense_features=dense_features,
+        )
+        result: Units = await self._one(STS, request, duration)
+        return result
+
+    async def synthesize(
+        self,
+        units: Sequence[int],
+        *,
+        durations: Sequence[int] | None = None,
+        predict_durations: bool = False,
+        speaker: VoicePart = None,
+        style: VoicePart = None,
+    ) -> SynthesizedAudio:
+        """Turn units into audio.
+
+        Parameters
+        ----------
+        units
+            Ids from 0 to the model's vocabulary - 1.
+        durations
+            How many frames each of them lasts, as `encode` answers.
+        predict_durations
+            Whether the vocoder shall say that instead.
+        speaker, style
+            By name or by index, as the server has them. Default: the first.
+
+        Raises
+        ------
+        CallError, NoServersError, DiscoveryError, MixedModelsError, ValueError
+            As `transcribe` does. `OutputError` if there is no room for long audio.
+        """
+        request = synthesize_request(
+            units, durations=durations, predict_durations=predict_durations, speaker=speaker, style=style
+        )
+        result: SynthesizedAudio = await self._one(STS, request)
+        return result
+
+    async def resynthesize(
+        self,
+        audio: AudioInput,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        channel: int | None = None,
+        speaker: VoicePart = None,
+        style: VoicePart = None,
+    ) -> SynthesizedAudio:
+        """Turn one recording into units and these into audio.
+
+        Parameters
+        ----------
+        audio, start, duration, channel
+            As for `transcribe`.
+        speaker, style
+            As for `synthesize`.
+
+        Raises
+        ------
+        CallError, NoServersError, DiscoveryError, MixedModelsError, ValueError, OutputError
+            As `synthesize` does.
+        """
+        request = resynthesize_request(
+            audio, start=start, duration=duration, channel=channel, speaker=speaker, style=style
+        )
+        result: SynthesizedAudio = await self._one(STS, request, duration)
+        return result
+
+    def transcribe_all(self, tasks: Iterable[Task | None]) -> AsyncGenerator[Outcome[Transcript], None]:
         """Transcribe any number of recordings on all servers at once.
 
         Parameters
@@ -251,61 +310,22 @@ class AmelaClient:
         NoServersError, DiscoveryError, MixedModelsError, CallError
             If there is no server to call (any more).
         """
-        async with aclosing((await self._scheduler(TRANSCRIBE)).run(tasks)) as outcomes:
-            async for outcome in outcomes:
-                yield outcome
+        return self._all(ASR, tasks)
 
-    async def detect_all(self, tasks: Iterable[Task | None]) -> AsyncGenerator[Outcome[VoiceActivity], None]:
-        """Find the speech in any number of recordings on all servers at once.
+    def detect_all(self, tasks: Iterable[Task | None]) -> AsyncGenerator[Outcome[VoiceActivity], None]:
+        """Find the speech in any number of recordings: like `transcribe_all`, with `detect_request`."""
+        return self._all(VAD, tasks)
 
-        Like `transcribe_all`; `detect_request` makes the requests.
-        """
-        async with aclosing((await self._scheduler(DETECT)).run(tasks)) as outcomes:
-            async for outcome in outcomes:
-                yield outcome
+    def encode_all(self, tasks: Iterable[Task | None]) -> AsyncGenerator[Outcome[Units], None]:
+        """Encode any number of recordings: like `transcribe_all`, with `encode_request`."""
+        return self._all(STS, tasks)
 
-    async def models(self, service: Service) -> list[Model]:
-        """Wait for a server of this service, and say what those there are run: one model, unless mixed.
+    def synthesize_all(self, tasks: Iterable[Task | None]) -> AsyncGenerator[Outcome[SynthesizedAudio], None]:
+        """Synthesize any number of unit sequences: like `transcribe_all`, with `synthesize_request`."""
+        return self._all(STS, tasks)
 
-        Raises
-        ------
-        NoServersError, DiscoveryError, MixedModelsError, CallError
-            If there is no server to call.
-        """
-        fleet = (await self._scheduler(SERVICES[service.name][1])).fleet
-        await fleet.wait_for_server()
-        return list(map(Model.from_proto, fleet.models))
-
-    def serving(self, service: Service) -> int:
-        """Count the servers that take this client's calls now; 0 before the first call."""
-        scheduler = self._schedulers.get(service.name)
-        return len(scheduler.fleet.serving) if scheduler else 0
-
-    async def servers(self) -> list[ServerStatus]:
-        """Ask every server that can be found, of whatever service, how it does.
-
-        Raises
-        ------
-        DiscoveryError
-            If the registry cannot be used.
-        """
-        return await survey(self._discovery)
-
-    async def _one(self, method: Method[ResultT], request: Message, seconds: float | None) -> ResultT:
-        scheduler = await self._scheduler(method)
-        async with aclosing(scheduler.run([Task(0, request, seconds or 0.0)])) as outcomes:
-            outcome = await anext(outcomes)
-        if outcome.error:
-            raise outcome.error
-        return cast(ResultT, outcome.response)
-
-    async def _scheduler(self, method: Method[ResultT]) -> Scheduler[ResultT]:
-        if not self._is_open:
-            raise RuntimeError("this client is not open: use it as `async with AmelaClient() as client:`")
-        name = method.service.name
-        async with self._opening:
-            if name not in self._schedulers:
-                source = Connections(self._discovery, method)
-                scheduler = Scheduler(source, mix_models=self._mix_models, patience=self._wait)
-                self._schedulers[name] = await self._stack.enter_async_context(scheduler)
-        return self._schedulers[name]
+    def resynthesize_all(
+        self, tasks: Iterable[Task | None]
+    ) -> AsyncGenerator[Outcome[SynthesizedAudio], None]:
+        """Resynthesize any number of recordings: like `transcribe_all`, with `resynthesize_request`."""
+        return self._all(STS, tasks)

@@ -2,28 +2,27 @@
 
 import asyncio
 import logging
-from typing import Generic
 
 from amela_client.channel import Connection
 from amela_client.discovery import Discovery
 from amela_client.endpoint import Endpoint
-from amela_client.services import Method, ResultT
+from amela_client.services import Service
 
 log = logging.getLogger(__name__)
 
 
-class Connections(Generic[ResultT]):
+class Connections:
     """Source of servers for a `Fleet`: one connection for each endpoint, for as long as it is listed."""
 
-    def __init__(self, discovery: Discovery, method: Method[ResultT]) -> None:
+    def __init__(self, discovery: Discovery, service: Service) -> None:
         self._discovery = discovery
-        self._method = method
-        self._connections: dict[Endpoint, Connection[ResultT]] = {}
+        self._service = service
+        self._connections: dict[Endpoint, Connection] = {}
         self._reported: set[str] = set()
 
-    async def look(self) -> list[Connection[ResultT]]:
+    async def look(self) -> list[Connection]:
         """List the servers there are now; raises `DiscoveryError`."""
-        listing = await asyncio.to_thread(self._discovery.look, self._method.service.name)
+        listing = await asyncio.to_thread(self._discovery.look, self._service.name)
         for problem in listing.problems:
             if problem not in self._reported:
                 self._reported.add(problem)
@@ -36,12 +35,12 @@ class Connections(Generic[ResultT]):
         }
         for endpoint in listing.endpoints:
             if endpoint not in self._connections:
-                self._connections[endpoint] = Connection(endpoint, self._method)
+                self._connections[endpoint] = Connection(endpoint, self._service)
         return [self._connections[endpoint] for endpoint in listing.endpoints]
 
     def describe(self) -> str:
         """Say where it looks and what to do if nothing is there."""
-        service, registry = self._method.service, self._discovery.registry.folder
+        service, registry = self._service, self._discovery.registry.folder
         return (
             f"looked for {service.name} in {self._discovery.describe()}. Start one with `{service.command}"
             f" --registry {registry}`, name one with --server HOST:PORT or its registry with --registry DIR,"

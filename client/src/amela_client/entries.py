@@ -34,6 +34,7 @@ class FaultReason(StrEnum):
     WRONG_TYPE = "WRONG_TYPE"
     BAD_DURATION = "BAD_DURATION"
     BAD_OFFSET = "BAD_OFFSET"
+    BAD_UNITS = "BAD_UNITS"
     DUPLICATE = "DUPLICATE"
 
 

@@ -19,6 +19,14 @@ class MergeError(ClientError):
     """Results cannot be put together or written; what was there before is untouched."""
 
 
+class OutputError(ClientError):
+    """A file of results cannot be written; what is done is kept."""
+
+
+class ScoreError(ClientError):
+    """There is nothing to score."""
+
+
 class NoServersError(ClientError):
     """No server was found; the message says where the client looked and what to type."""
 

@@ -1,7 +1,7 @@
 """Puts a run's results back into the order of its manifest."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ class MergeReport:
     results
         Entries that got a result.
     skipped
-        Entries that came out as they were.
+        Entries that had their result before.
     quarantined
         Lines in the file of errors.
     output, errors
@@ -81,7 +81,7 @@ def merge_results(
     output: str | os.PathLike[str],
     *,
     in_place: bool = False,
-    skip: Callable[[Entry], bool] = lambda entry: False,
+    present: Callable[[Entry], Mapping[str, object] | None] = lambda entry: None,
 ) -> MergeReport:
     """Write one line for each entry that has a result, in manifest order.
 
@@ -94,13 +94,13 @@ def merge_results(
     manifest
         Of the run.
     journal
-        With a record for every entry but those that `skip` says.
+        With a record for every entry but those that `present` knows.
     output
         Where the results go, checked with `check_output` before the run.
     in_place
         Whether the output is the manifest, so that lines without a result stay in it as they are.
-    skip
-        Whether an entry without a record comes out as it was.
+    present
+        What the line of an entry without a record gains; None if it needs a record.
 
     Raises
     ------
@@ -115,7 +115,7 @@ def merge_results(
         with ExitStack() as files:
             lines = files.enter_context(replacing(path))
             for item in manifest:
-                outcome = _outcome(item, journal, skip)
+                outcome = _outcome(item, journal)
                 if isinstance(outcome, Failure):
                     if not quarantined:
                         errors = files.enter_context(replacing(errors_path(path)))
@@ -125,11 +125,14 @@ def merge_results(
                         _copy_line(item, manifest.path, lines)
                     continue
                 assert isinstance(item, Entry)
-                if outcome is None:
-                    skipped += 1
-                else:
-                    results += 1
-                lines.write(f"{with_fields(item.raw, outcome or {})}\n".encode())
+                results += outcome is not None
+                skipped += outcome is None
+                fields = present(item) if outcome is None else outcome
+                if fields is None:
+                    raise MergeError(
+                        f"line {item.line} has neither a result nor a failure: the run is not finished"
+                    )
+                lines.write(f"{with_fields(item.raw, fields)}\n".encode())
         if not quarantined:
             errors_path(path).unlink(missing_ok=True)
     except OSError as error:
@@ -140,13 +143,10 @@ def merge_results(
     return MergeReport(results, skipped, quarantined, path, errors_path(path) if quarantined else None)
 
 
-def _outcome(item: Entry | Fault, journal: Journal, skip: Callable[[Entry], bool]) -> Outcome | None:
+def _outcome(item: Entry | Fault, journal: Journal) -> Outcome | None:
     if isinstance(item, Fault):
         return Failure(item.reason, item.message, transient=False)
-    outcome = journal.read(item.index)
-    if outcome is None and not skip(item):
-        raise MergeError(f"line {item.line} has neither a result nor a failure: the run is not finished")
-    return outcome
+    return journal.read(item.index)
 
 
 def _error_line(item: Entry | Fault, failure: Failure) -> bytes:

@@ -1,15 +1,19 @@
 """Requests, made from what callers have: a path or bytes, seconds, options."""
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 from amela.asr.v1.asr_pb2 import TranscribeOptions, TranscribeRequest
 from amela.common.v1.audio_pb2 import Audio
+from amela.sts.v1.sts_pb2 import EncodeRequest, ResynthesizeRequest, SynthesizeRequest, Voice
 from amela.vad.v1.vad_pb2 import DetectRequest, SegmentationOptions
 from google.protobuf.duration_pb2 import Duration
 
 AudioInput = str | os.PathLike[str] | bytes
 """A path on the file system that client and servers share, or a whole encoded file."""
+VoicePart = str | int | None
+"""A speaker or a style: its name, its index, or the first one."""
 
 
 def transcribe_request(
@@ -91,6 +95,116 @@ def detect_request(
         segmentation=segmentation_options(threshold, merge_gap, min_speech, padding),
         frame_probabilities=frame_probabilities,
     )
+
+
+def encode_request(
+    audio: AudioInput,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    channel: int | None = None,
+    deduplicate: bool = False,
+    dense_features: bool = False,
+) -> EncodeRequest:
+    """Make the request that turns one recording into units.
+
+    Parameters
+    ----------
+    audio, start, duration, channel
+        As for `transcribe_request`.
+    deduplicate
+        Whether to keep one unit for each run of equal ones.
+    dense_features
+        Whether to answer with the features that the units come from as well.
+
+    Raises
+    ------
+    ValueError
+        If a time or the channel cannot be sent.
+    """
+    return EncodeRequest(
+        audio=audio_message(audio, start=start, duration=duration, channel=channel),
+        deduplicate=deduplicate,
+        dense_features=dense_features,
+    )
+
+
+def synthesize_request(
+    units: Sequence[int],
+    *,
+    durations: Sequence[int] | None = None,
+    predict_durations: bool = False,
+    speaker: VoicePart = None,
+    style: VoicePart = None,
+) -> SynthesizeRequest:
+    """Make the request that turns units into audio.
+
+    Parameters
+    ----------
+    units
+        Ids from 0 to the model's vocabulary - 1.
+    durations
+        How many frames each of them lasts.
+    predict_durations
+        Whether the vocoder shall say that instead.
+    speaker, style
+        By name or by index. Default: the first.
+
+    Raises
+    ------
+    ValueError
+        If a number cannot be sent.
+    """
+    return SynthesizeRequest(
+        units=units,
+        durations=durations,
+        predict_durations=predict_durations,
+        voice=voice_message(speaker, style),
+    )
+
+
+def resynthesize_request(
+    audio: AudioInput,
+    *,
+    start: float = 0.0,
+    duration: float | None = None,
+    channel: int | None = None,
+    speaker: VoicePart = None,
+    style: VoicePart = None,
+) -> ResynthesizeRequest:
+    """Make the request that turns one recording into audio, through units.
+
+    Parameters
+    ----------
+    audio, start, duration, channel
+        As for `transcribe_request`.
+    speaker, style
+        As for `synthesize_request`.
+
+    Raises
+    ------
+    ValueError
+        If a time, the channel or an index cannot be sent.
+    """
+    return ResynthesizeRequest(
+        audio=audio_message(audio, start=start, duration=duration, channel=channel),
+        voice=voice_message(speaker, style),
+    )
+
+
+def voice_message(speaker: VoicePart = None, style: VoicePart = None) -> Voice:
+    """Make the part of a request that says which voice.
+
+    Raises
+    ------
+    ValueError
+        If an index cannot be sent.
+    """
+    voice = Voice()
+    for part, given in (("speaker", speaker), ("style", style)):
+        if given is not None:
+            setattr(voice, f"{part}_name" if isinstance(given, str) else f"{part}_index", given)
+    return voice
 
 
 def audio_message(

@@ -76,11 +76,11 @@ class Transcript:
             text=response.text,
             segments=tuple(TranscriptSegment(*_timed_text(item)) for item in response.segments),
             words=tuple(Word(*_timed_text(item)) for item in response.words),
-            audio_seconds=_seconds(response.audio_duration),
-            speech_seconds=_seconds(response.speech_duration),
+            audio_seconds=seconds_of(response.audio_duration),
+            speech_seconds=seconds_of(response.speech_duration),
             no_speech=response.no_speech,
             failures=tuple(
-                PieceFailure(_seconds(item.start), _seconds(item.end), item.reason, item.message)
+                PieceFailure(seconds_of(item.start), seconds_of(item.end), item.reason, item.message)
                 for item in response.failures
             ),
             model=Model.from_proto(response.model),
@@ -139,22 +139,22 @@ class VoiceActivity:
         frames = response.frame_probabilities
         return cls(
             segments=tuple(
-                SpeechSegment(_seconds(item.start), _seconds(item.end)) for item in response.segments
+                SpeechSegment(seconds_of(item.start), seconds_of(item.end)) for item in response.segments
             ),
             statistics=SpeechStatistics(
-                _seconds(statistics.max_speech),
-                _seconds(statistics.min_speech),
-                _seconds(statistics.mean_speech),
-                _seconds(statistics.max_nonspeech),
-                _seconds(statistics.min_nonspeech),
-                _seconds(statistics.mean_nonspeech),
+                seconds_of(statistics.max_speech),
+                seconds_of(statistics.min_speech),
+                seconds_of(statistics.mean_speech),
+                seconds_of(statistics.max_nonspeech),
+                seconds_of(statistics.min_nonspeech),
+                seconds_of(statistics.mean_nonspeech),
                 statistics.speech_ratio,
             ),
-            audio_seconds=_seconds(response.audio_duration),
+            audio_seconds=seconds_of(response.audio_duration),
             no_speech=response.no_speech,
             long_audio=response.long_audio,
-            split_points=tuple(map(_seconds, response.split_points)),
-            frame_probabilities=FrameProbabilities(_seconds(frames.hop), tuple(frames.values))
+            split_points=tuple(map(seconds_of, response.split_points)),
+            frame_probabilities=FrameProbabilities(seconds_of(frames.hop), tuple(frames.values))
             if response.HasField("frame_probabilities")
             else None,
             model=Model.from_proto(response.model),
@@ -172,12 +172,12 @@ class SpeechEvent(NamedTuple):
     @classmethod
     def from_proto(cls, response: vad_pb2.DetectStreamResponse) -> "SpeechEvent | None":
         """Read the contract's message; None for a kind of event that this client does not know."""
-        position = _seconds(response.position)
+        position = seconds_of(response.position)
         match response.WhichOneof("event"):
             case "speech_start":
-                return cls("start", _seconds(response.speech_start), position)
+                return cls("start", seconds_of(response.speech_start), position)
             case "speech_end":
-                return cls("end", _seconds(response.speech_end), position)
+                return cls("end", seconds_of(response.speech_end), position)
         return None
 
 
@@ -208,8 +208,9 @@ class ServerStatus:
 
 def _timed_text(item: asr_pb2.Segment | asr_pb2.Word) -> tuple[str, float, float, float | None]:
     confidence = item.confidence if item.HasField("confidence") else None
-    return item.text, _seconds(item.start), _seconds(item.end), confidence
+    return item.text, seconds_of(item.start), seconds_of(item.end), confidence
 
 
-def _seconds(duration: Duration) -> float:
+def seconds_of(duration: Duration) -> float:
+    """Read the contract's duration."""
     return duration.seconds + duration.nanos / 1e9

@@ -13,10 +13,12 @@ from typing import Any
 
 from amela_client.backlog import Outcome, Task
 from amela_client.client import AmelaClient
+from amela_client.entries import EntryProblem
 from amela_client.errors import MixedModelsError
 from amela_client.journal import Journal, RunKey
 from amela_client.manifest import Entry, Manifest
 from amela_client.merge import MergeReport, check_output, merge_results
+from amela_client.product import Product
 from amela_client.progress import Tally
 from amela_client.results import Model
 from amela_client.stages import Stage
@@ -25,6 +27,8 @@ log = logging.getLogger(__name__)
 
 # Between two such slices of a manifest the event loop sees to signals and to the display.
 _SLICE_ENTRIES = 500
+# Files that are written at the same time; each waits for its disk.
+_WRITERS = 8
 # What every entry would be refused for.
 _ABOUT_THE_RUN = frozenset({"UNSUPPORTED_OPTION", "UNIMPLEMENTED"})
 
@@ -40,7 +44,7 @@ class RunSummary:
     resumed
         How many of the entries with a record those earlier runs had settled.
     skipped
-        Entries that came out as they were: they had their result before.
+        Entries that had their result before.
     quarantined
         Lines without a result, by reason.
     passing
@@ -109,8 +113,8 @@ async def run_manifest(
 
     Raises
     ------
-    ManifestError, JournalError, MergeError
-        A file cannot be used; the last two also where the disk is full. The journal keeps what is done.
+    ManifestError, JournalError, MergeError, OutputError
+        A file cannot be used; the last three also where the disk is full. The journal keeps what is done.
     NoServersError, DiscoveryError, MixedModelsError
         There is no server to call (any more), or servers or an earlier part of the run have other models.
     CallError
@@ -127,7 +131,7 @@ async def run_manifest(
             await run.check_models()
             await run.make_calls()
         run.tally.phase = "writing the results"
-        report = merge_results(manifest, journal, output, in_place=in_place, skip=stage.is_done)
+        report = merge_results(manifest, journal, output, in_place=in_place, present=stage.present)
         # In place, the manifest itself says what is left to do.
         finished = in_place or not run.passing
     finally:
@@ -160,6 +164,7 @@ class _Run:
         self._elapsed = 0.0
         self._models: tuple[Model, ...] = ()
         self._recorded_model: Model | None = None
+        self._room = asyncio.Semaphore(_WRITERS)
         # What servers or the scheduler's look-ahead have now: bounded, however long the manifest is.
         self._under_way: dict[int, Entry] = {}
         tally.count_servers = lambda: client.serving(stage.service)
@@ -178,7 +183,7 @@ class _Run:
             if item.index in journal:
                 if self._recorded_model is None:
                     self._note_recorded_model(item.index)
-            elif not self._stage.is_done(item):
+            elif self._stage.present(item) is None:
                 tally.add(item.duration)
         for warning in self._manifest.warnings:
             log.warning("%s", warning)
@@ -209,24 +214,53 @@ class _Run:
         """Make every call that is left, and record what becomes of it."""
         self.tally.phase = ""
         self.tally.started = time.monotonic()
-        async with aclosing(self._stage.run(self._client, self._tasks())) as outcomes:
-            async for outcome in outcomes:
-                self._settle(outcome, self._under_way.pop(outcome.key))
+        try:
+            async with (
+                aclosing(self._stage.run(self._client, self._tasks())) as outcomes,
+                asyncio.TaskGroup() as writers,
+            ):
+                async for outcome in outcomes:
+                    entry = self._under_way.pop(outcome.key)
+                    if self._stage.product is None or outcome.error:
+                        self._settle(outcome, entry)
+                    else:
+                        await self._room.acquire()
+                        writers.create_task(self._keep(self._stage.product, outcome, entry))
+        except ExceptionGroup as group:
+            # Whatever came first; the others follow from it.
+            raise group.exceptions[0] from None
         self._elapsed = self.tally.elapsed
+
+    async def _keep(self, product: Product, outcome: Outcome[Any], entry: Entry) -> None:
+        try:
+            await asyncio.to_thread(product.keep, entry, outcome.response)
+            self._settle(outcome, entry)
+        finally:
+            self._room.release()
 
     def _tasks(self) -> Iterator[Task | None]:
         for item in self._manifest:
-            if isinstance(item, Entry) and item.index not in self._journal and not self._stage.is_done(item):
-                self._under_way[item.index] = item
-                yield Task(item.index, self._stage.request(item), item.duration or 0.0)
-            else:
-                yield None
+            yield self._task(item) if isinstance(item, Entry) and item.index not in self._journal else None
+
+    def _task(self, entry: Entry) -> Task | None:
+        if self._stage.present(entry) is not None:
+            return None
+        try:
+            request = self._stage.request(entry)
+        except EntryProblem as problem:
+            self._journal.record_failure(entry.index, problem.reason, problem.message, transient=False)
+            self.tally.settle(entry.duration, None)
+            return None
+        self._under_way[entry.index] = entry
+        return Task(entry.index, request, entry.duration or 0.0)
 
     def _settle(self, outcome: Outcome[Any], entry: Entry) -> None:
         error, result = outcome.error, outcome.response
         if error is None:
             assert result is not None
             fields = self._stage.fields(entry, result)
+            if self._stage.product:
+                fields = self._stage.product.fields(entry) | fields
             self._journal.record(entry.index, fields)
             self._gaps += "text_gaps" in fields
             self.tally.settle(entry.duration, result.audio_seconds)

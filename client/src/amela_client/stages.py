@@ -9,6 +9,7 @@ from google.protobuf.message import Message
 from amela_client.backlog import Outcome, Task
 from amela_client.client import AmelaClient
 from amela_client.manifest import Entry
+from amela_client.product import Product
 from amela_client.requests import detect_request, transcribe_request
 from amela_client.results import Model, Transcript, TranscriptSegment, VoiceActivity, Word
 from amela_client.services import ASR, VAD, Service
@@ -38,12 +39,23 @@ class Stage(Protocol):
         """Every option that changes results, as JSON values."""
         ...
 
-    def is_done(self, entry: Entry) -> bool:
-        """Whether the entry has its result already."""
+    @property
+    def product(self) -> Product | None:
+        """The files that results become, if lines do not hold them whole."""
+        ...
+
+    def present(self, entry: Entry) -> Mapping[str, object] | None:
+        """Return what the line of an entry gains that has its result already; None if it has none."""
         ...
 
     def request(self, entry: Entry) -> Message:
-        """Make the call's request."""
+        """Make the call's request.
+
+        Raises
+        ------
+        EntryProblem
+            The entry lacks what this stage needs of it.
+        """
         ...
 
     def run(self, client: AmelaClient, tasks: Iterable[Task | None]) -> AsyncGenerator[Outcome[Any], None]:
@@ -51,7 +63,7 @@ class Stage(Protocol):
         ...
 
     def fields(self, entry: Entry, result: Any) -> dict[str, object]:
-        """Return the fields that the entry's line gains."""
+        """Return the fields that the entry's line gains, besides the product's."""
         ...
 
 
@@ -68,6 +80,8 @@ class Transcription:
         Whether these come with confidences, 0 to 1.
     channel
         Channel to listen to, from 0. Default: the mean of all.
+    language, prompt, max_new_tokens
+        As for `transcribe_request`.
     force
         Whether entries that have a text get a new one.
     """
@@ -75,30 +89,37 @@ class Transcription:
     words: bool = False
     segments: bool = False
     confidence: bool = False
+    language: str = ""
+    prompt: str = ""
+    max_new_tokens: int = 0
     channel: int | None = None
     force: bool = False
 
     name: ClassVar[str] = "transcribe"
     service: ClassVar[Service] = ASR
     model_field: ClassVar[str] = "asr_model"
+    product: ClassVar[None] = None
 
     @property
     def options(self) -> dict[str, object]:
         """Every option that changes results: `force` only says for which entries there are any."""
         return {name: value for name, value in asdict(self).items() if name != "force"}
 
-    def is_done(self, entry: Entry) -> bool:
-        """Whether the entry has a text; an empty one is a place to fill in."""
-        return not self.force and entry.fields.get("text") not in (None, "")
+    def present(self, entry: Entry) -> Mapping[str, object] | None:
+        """Return nothing to add if the entry has a text; an empty one is a place to fill in."""
+        return None if self.force or entry.fields.get("text") in (None, "") else {}
 
     def request(self, entry: Entry) -> Message:
         """Make the call's request."""
         return transcribe_request(
             entry.audio_filepath,
-            **_stretch(entry),
+            **stretch_of(entry),
             channel=self.channel,
             words=self.words,
             confidence=self.confidence,
+            language=self.language,
+            prompt=self.prompt,
+            max_new_tokens=self.max_new_tokens,
         )
 
     def run(
@@ -119,7 +140,7 @@ class Transcription:
                 {**failure._asdict(), "start": rounded(failure.start), "end": rounded(failure.end)}
                 for failure in result.failures
             ]
-        return fields | {self.model_field: _named(result.model)}
+        return fields | {self.model_field: named_model(result.model)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -143,19 +164,19 @@ class VoiceDetection:
     name: ClassVar[str] = "vad"
     service: ClassVar[Service] = VAD
     model_field: ClassVar[str] = "vad_model"
+    product: ClassVar[None] = None
 
     @property
     def options(self) -> dict[str, object]:
         """Every option that changes results."""
         return asdict(self)
 
-    def is_done(self, entry: Entry) -> bool:
+    def present(self, entry: Entry) -> None:
         """Nothing is: segments in a manifest may be anyone's."""
-        return False
 
     def request(self, entry: Entry) -> Message:
         """Make the call's request."""
-        return detect_request(entry.audio_filepath, **_stretch(entry), **asdict(self))
+        return detect_request(entry.audio_filepath, **stretch_of(entry), **asdict(self))
 
     def run(
         self, client: AmelaClient, tasks: Iterable[Task | None]
@@ -173,18 +194,20 @@ class VoiceDetection:
             fields["audio_filepath"] = entry.audio_filepath
         if entry.duration is None:
             fields["duration"] = rounded(result.audio_seconds)
-        return fields | manifest_fields(result) | {self.model_field: _named(result.model)}
+        return fields | manifest_fields(result) | {self.model_field: named_model(result.model)}
 
 
-def _stretch(entry: Entry) -> dict[str, Any]:
+def stretch_of(entry: Entry) -> dict[str, Any]:
+    """Return the arguments of a request that say which stretch is meant."""
     # A duration without an offset only says how long the recording is.
     return {} if entry.offset is None else {"start": entry.offset, "duration": entry.duration}
+
+
+def named_model(model: Model) -> dict[str, str]:
+    """Return what a line says of the model that made its result."""
+    return {"engine": model.engine, "name": model.name, "fingerprint": model.fingerprint}
 
 
 def _timed(item: Word | TranscriptSegment) -> dict[str, object]:
     timed: dict[str, object] = {"text": item.text, "start": rounded(item.start), "end": rounded(item.end)}
     return timed if item.confidence is None else timed | {"confidence": round(item.confidence, 4)}
-
-
-def _named(model: Model) -> dict[str, str]:
-    return {"engine": model.engine, "name": model.name, "fingerprint": model.fingerprint}

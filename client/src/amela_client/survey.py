@@ -42,14 +42,13 @@ async def _ask(endpoint: Endpoint) -> list[ServerStatus]:
 async def _ask_for(endpoint: Endpoint, name: str) -> ServerStatus:
     if name not in SERVICES:
         return ServerStatus(endpoint.name, name, problem=f"this client does not know the service {name}")
-    service, method = SERVICES[name]
-    connection = Connection(endpoint, method)
+    connection = Connection(endpoint, SERVICES[name])
     reachable = serving = False
     info, problem = ServerInfo(), ""
     try:
-        await connection.check_health(service)
+        await connection.check_health()
         reachable = serving = True
-        info = await connection.info(service)
+        info = await connection.info()
     except CallError as error:
         reachable = reachable or error.reason in {"NOT_SERVING", "NOT_FOUND"}
         problem = error.message

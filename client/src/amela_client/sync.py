@@ -11,9 +11,11 @@ from typing import Any, Self, TypeVar
 from amela_client.backlog import Outcome, Task
 from amela_client.client import AmelaClient
 from amela_client.endpoint import Trust
-from amela_client.requests import AudioInput
+from amela_client.requests import AudioInput, VoicePart
 from amela_client.results import Model, ServerStatus, SpeechEvent, Transcript, VoiceActivity
 from amela_client.services import Service
+from amela_client.synthesized import SynthesizedAudio
+from amela_client.units import Units
 
 AnyT = TypeVar("AnyT")
 
@@ -143,6 +145,61 @@ class SyncAmelaClient:
             )
         )
 
+    def encode(
+        self,
+        audio: AudioInput,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        channel: int | None = None,
+        deduplicate: bool = False,
+        dense_features: bool = False,
+    ) -> Units:
+        """Turn one recording into units, as `AmelaClient.encode` does."""
+        return self._wait_for(
+            self._client.encode(
+                audio,
+                start=start,
+                duration=duration,
+                channel=channel,
+                deduplicate=deduplicate,
+                dense_features=dense_features,
+            )
+        )
+
+    def synthesize(
+        self,
+        units: Sequence[int],
+        *,
+        durations: Sequence[int] | None = None,
+        predict_durations: bool = False,
+        speaker: VoicePart = None,
+        style: VoicePart = None,
+    ) -> SynthesizedAudio:
+        """Turn units into audio, as `AmelaClient.synthesize` does."""
+        return self._wait_for(
+            self._client.synthesize(
+                units, durations=durations, predict_durations=predict_durations, speaker=speaker, style=style
+            )
+        )
+
+    def resynthesize(
+        self,
+        audio: AudioInput,
+        *,
+        start: float = 0.0,
+        duration: float | None = None,
+        channel: int | None = None,
+        speaker: VoicePart = None,
+        style: VoicePart = None,
+    ) -> SynthesizedAudio:
+        """Turn one recording into audio through units, as `AmelaClient.resynthesize` does."""
+        return self._wait_for(
+            self._client.resynthesize(
+                audio, start=start, duration=duration, channel=channel, speaker=speaker, style=style
+            )
+        )
+
     def transcribe_all(self, tasks: Iterable[Task | None]) -> Iterator[Outcome[Transcript]]:
         """Transcribe any number of recordings, as `AmelaClient.transcribe_all` does."""
         return self._iterate(self._client.transcribe_all(tasks))
@@ -150,6 +207,18 @@ class SyncAmelaClient:
     def detect_all(self, tasks: Iterable[Task | None]) -> Iterator[Outcome[VoiceActivity]]:
         """Find the speech in any number of recordings, as `AmelaClient.detect_all` does."""
         return self._iterate(self._client.detect_all(tasks))
+
+    def encode_all(self, tasks: Iterable[Task | None]) -> Iterator[Outcome[Units]]:
+        """Encode any number of recordings, as `AmelaClient.encode_all` does."""
+        return self._iterate(self._client.encode_all(tasks))
+
+    def synthesize_all(self, tasks: Iterable[Task | None]) -> Iterator[Outcome[SynthesizedAudio]]:
+        """Synthesize any number of unit sequences, as `AmelaClient.synthesize_all` does."""
+        return self._iterate(self._client.synthesize_all(tasks))
+
+    def resynthesize_all(self, tasks: Iterable[Task | None]) -> Iterator[Outcome[SynthesizedAudio]]:
+        """Resynthesize any number of recordings, as `AmelaClient.resynthesize_all` does."""
+        return self._iterate(self._client.resynthesize_all(tasks))
 
     def models(self, service: Service) -> list[Model]:
         """Wait for a server and say what those there are run, as `AmelaClient.models` does."""

@@ -70,7 +70,7 @@ def other(start_module_server: Any, tmp_path_factory: pytest.TempPathFactory) ->
 
 async def test_a_registered_server_answers(echo: Any) -> None:
     async with connected(endpoint_of(echo)) as connection:
-        await connection.check_health(VAD)
+        await connection.check_health()
         result = await connection.call(request("x"), 10.0)
     assert result.no_speech
     assert result.segments == ()
@@ -106,7 +106,7 @@ async def test_another_token_is_refused_with_the_cure(echo: Any, token: str) -> 
 
 async def test_health_needs_no_token(echo: Any) -> None:
     async with connected(replace(endpoint_of(echo), token="")) as connection:
-        await connection.check_health(VAD)
+        await connection.check_health()
 
 
 async def test_tls_spoken_to_a_server_without_it_is_told_apart(echo: Any, start_server: Any) -> None:
@@ -162,7 +162,7 @@ async def test_nobody_at_an_address_is_worth_another_try_and_named() -> None:
 async def test_a_server_of_another_kind_is_told_apart(echo: Any) -> None:
     async with connected(endpoint_of(echo), ASR) as connection:
         with pytest.raises(CallError, match=r"does not serve amela\.asr\.v1\.AsrService: start amela-asr"):
-            await connection.check_health(ASR)
+            await connection.check_health()
 
 
 async def test_a_call_past_its_deadline_names_the_server(echo: Any) -> None:

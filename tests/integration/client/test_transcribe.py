@@ -172,3 +172,15 @@ async def test_what_the_engine_cannot_do_ends_the_run_instead_of_failing_every_e
         with pytest.raises(CallError, match="UNSUPPORTED_OPTION"):
             await run_manifest(client, InKlingon(), manifest, cli.folder / "out.json")
     assert cli.names() == ["data.json"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"), [("--language", "fr"), ("--prompt", "Say it again:"), ("--max-new-tokens", "9")]
+)
+def test_an_option_that_the_model_does_not_take_ends_the_run_with_the_servers_words(
+    cli: Cli, asr: RunningServer, option: str, value: str
+) -> None:
+    cli.write("data.json", *clips(2, 0.8))
+    run = cli.run("transcribe", "data.json", option, value, "--registry", asr.registry, code=1)
+    assert "UNSUPPORTED_OPTION" in run.stderr
+    assert cli.names() == ["data.json"]

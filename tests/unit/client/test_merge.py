@@ -1,6 +1,6 @@
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from random import Random
 
@@ -28,7 +28,7 @@ def merged(
     *,
     in_place: bool = False,
     name: str = "data.json",
-    skip: Callable[[Entry], bool] = lambda entry: False,
+    present: Callable[[Entry], Mapping[str, object] | None] = lambda entry: None,
 ) -> MergeReport:
     """Merge outcomes that came in the order of `outcomes`."""
     (folder / name).write_bytes(b"".join(line + b"\n" for line in lines))
@@ -40,7 +40,7 @@ def merged(
                 journal.record_failure(index, outcome.reason, outcome.message, transient=outcome.transient)
             else:
                 journal.record(index, outcome)
-        return merge_results(manifest, journal, output, in_place=in_place, skip=skip)
+        return merge_results(manifest, journal, output, in_place=in_place, present=present)
 
 
 def objects(path: Path | None) -> list[dict[str, object]]:
@@ -107,9 +107,17 @@ def test_an_old_file_of_errors_goes_when_nothing_is_quarantined(tmp_path: Path) 
 
 def test_skipped_entries_come_out_as_they_were(tmp_path: Path) -> None:
     lines = [entry("/a.wav", text="there"), entry("/b.wav")]
-    report = merged(tmp_path, lines, {1: {"text": "new"}}, skip=lambda item: "text" in item.fields)
+    report = merged(
+        tmp_path, lines, {1: {"text": "new"}}, present=lambda item: {} if "text" in item.fields else None
+    )
     assert report.output.read_bytes().splitlines()[0] == lines[0]
     assert (report.results, report.skipped) == (1, 1)
+
+
+def test_what_was_there_before_can_be_named_in_the_line(tmp_path: Path) -> None:
+    report = merged(tmp_path, [entry("/a.wav")], {}, present=lambda item: {"made": "/out/a.wav"})
+    assert objects(report.output) == [{"audio_filepath": "/a.wav", "made": "/out/a.wav"}]
+    assert (report.results, report.skipped) == (0, 1)
 
 
 def test_in_place_every_line_stays_and_bad_ones_are_not_touched(tmp_path: Path) -> None:
@@ -126,7 +134,7 @@ def test_in_place_every_line_stays_and_bad_ones_are_not_touched(tmp_path: Path) 
         lines,
         {6: CORRUPT, 0: {"text": "a"}},
         in_place=True,
-        skip=lambda item: "text" in item.fields,
+        present=lambda item: {} if "text" in item.fields else None,
     )
     first, *rest = (tmp_path / "data.json").read_bytes().removesuffix(b"\n").split(b"\n")
     assert json.loads(first) == {"audio_filepath": "/a.wav", "gain": 0.1, "text": "a"}
@@ -258,7 +266,7 @@ def test_every_line_comes_out_exactly_once_in_order(
         lines,
         {index: outcomes[index] for index in order},
         in_place=in_place,
-        skip=lambda item: item.fields.get("kind") == "skipped",
+        present=lambda item: {} if item.fields.get("kind") == "skipped" else None,
     )
     quarantined = {"failure", "bad JSON", "duplicate"}
     left = {"result", "skipped"} | (quarantined if in_place else set())

@@ -79,6 +79,8 @@ def test_an_offset_asks_for_a_stretch(entry_of: EntryOf) -> None:
 def test_options_reach_the_request(entry_of: EntryOf) -> None:
     request = transcribe(entry_of(), words=True, confidence=True, channel=1)
     assert (request.options.words, request.options.confidence, request.audio.channel) == (True, True, 1)
+    told = transcribe(entry_of(), language="fr-CA", prompt="Say it again:", max_new_tokens=7).options
+    assert (told.language, told.prompt, told.max_new_tokens) == ("fr-CA", "Say it again:", 7)
     detect = VoiceDetection(threshold=0.25, merge_gap=0.5, min_speech=0.1, padding=0.2).request(entry_of())
     assert isinstance(detect, DetectRequest)
     assert detect.segmentation.threshold == 0.25
@@ -91,6 +93,7 @@ def test_what_is_not_asked_for_is_left_to_the_server(entry_of: EntryOf) -> None:
     assert isinstance(detect, DetectRequest)
     assert not detect.segmentation.HasField("threshold")
     assert not detect.segmentation.HasField("padding")
+    assert not transcribe(entry_of()).options.ByteSize()
 
 
 @pytest.mark.parametrize(
@@ -108,14 +111,21 @@ def test_an_entry_with_a_text_is_done_unless_forced(
     entry_of: EntryOf, fields: dict[str, object], done: bool
 ) -> None:
     entry = entry_of(**fields)
-    assert Transcription().is_done(entry) is done
-    assert not Transcription(force=True).is_done(entry)
-    assert not VoiceDetection().is_done(entry)
+    assert Transcription().present(entry) == ({} if done else None)
+    assert Transcription(force=True).present(entry) is None
+    assert VoiceDetection().present(entry) is None
 
 
 def test_force_does_not_make_it_another_run_and_what_changes_results_does() -> None:
     assert Transcription(force=True).options == Transcription().options
-    changed = (Transcription(words=True), Transcription(segments=True), Transcription(channel=0))
+    changed = [
+        Transcription(words=True),
+        Transcription(segments=True),
+        Transcription(channel=0),
+        Transcription(language="en"),
+        Transcription(prompt="Say it again:"),
+        Transcription(max_new_tokens=7),
+    ]
     assert all(stage.options != Transcription().options for stage in changed)
     assert VoiceDetection(padding=0.0).options != VoiceDetection().options
 

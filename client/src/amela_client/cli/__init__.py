@@ -6,8 +6,12 @@ from typing import NoReturn
 import typer
 
 from amela_client.cli import manifest
+from amela_client.cli.encode import encode_command
+from amela_client.cli.resynthesize import resynthesize_command
 from amela_client.cli.running import StoppedError
+from amela_client.cli.score import score_command
 from amela_client.cli.servers import servers_command
+from amela_client.cli.synthesize import synthesize_command
 from amela_client.cli.transcribe import transcribe_command
 from amela_client.cli.vad import vad_command
 from amela_client.errors import ClientError
@@ -37,11 +41,25 @@ amela-client servers
 amela-client transcribe data.json -o done.json --local
 ```
 
+Compare transcripts with what was said, in the field `text_ref`, `transcription` or another:
+
+```
+amela-client score done.json --normalize
+```
+
+Turn speech into discrete units, units into speech, or speech into speech in another voice:
+
+```
+amela-client encode data.json -o units.jsonl --dedup
+amela-client synthesize units.jsonl -o voices
+amela-client resynthesize data.json -o voices --speaker ex02
+```
+
 Share the work out to the tasks of a job array, and put the results together again:
 
 ```
-amela-client manifest split data.json --splits 30
-amela-client manifest merge 'output/*_split_*.json' -o done.json
+amela-client transcribe data.json -o done.json --tasks 30 --task-id $SLURM_ARRAY_TASK_ID
+amela-client manifest merge 'done_task_*.json' -o done.json
 ```
 
 Whatever was stopped goes on where it was: give the same command again.
@@ -57,6 +75,10 @@ app = typer.Typer(
 )
 app.command("transcribe")(transcribe_command)
 app.command("vad")(vad_command)
+app.command("encode")(encode_command)
+app.command("synthesize")(synthesize_command)
+app.command("resynthesize")(resynthesize_command)
+app.command("score")(score_command)
 app.command("servers")(servers_command)
 app.add_typer(manifest.app, name="manifest")
 

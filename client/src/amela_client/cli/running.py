@@ -15,12 +15,15 @@ import typer
 from rich.console import Console
 
 from amela_client.cli.connection import Connection
-from amela_client.errors import ClientError
+from amela_client.errors import ClientError, OutputError
 from amela_client.manifest import Manifest
 from amela_client.merge import check_output
+from amela_client.mirror import Mirror
 from amela_client.progress import Tally, clock, display_for, shown
+from amela_client.requests import VoicePart
 from amela_client.run import RunSummary, journal_path, run_manifest
 from amela_client.stages import Stage
+from amela_client.task_share import ManifestShare, Share
 
 SOME_QUARANTINED = 3
 
@@ -33,6 +36,39 @@ Channel = Annotated[
     # The most that a WAV header can say.
     typer.Option(min=0, max=65_535, help="Channel to listen to, from 0. Default: the mean of all."),
 ]
+Tasks = Annotated[
+    int | None,
+    typer.Option(
+        "--tasks", min=1, help="Work on one share of MANIFEST only, of so many; the output's name says which."
+    ),
+]
+TaskId = Annotated[
+    int | None,
+    typer.Option(
+        "--task-id",
+        min=0,
+        help="Which share, from 0: entry i is in share i modulo --tasks. `manifest merge` puts the outputs"
+        " together.",
+    ),
+]
+Speaker = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|INDEX", help="Voice to speak with, as the server has it. Default: the first."),
+]
+Style = Annotated[
+    str | None,
+    typer.Option(metavar="NAME|INDEX", help="Style to speak in, as the server has it. Default: the first."),
+]
+OutputFolder = Annotated[
+    Path,
+    typer.Option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        help="Folder for the WAV files, and for manifest.json, which lists them.",
+    ),
+]
+Remake = Annotated[bool, typer.Option("--force", help="Make files that are there again.")]
 Strict = Annotated[bool, typer.Option("--strict", help="Take relative paths for faults.")]
 MixModels = Annotated[
     bool, typer.Option("--mix-models", help="Let servers with different models answer in one run.")
@@ -53,6 +89,13 @@ class Job:
     strict: bool = False
     restart: bool = False
     as_json: bool = False
+    share: Share | None = None
+
+    def open_manifest(self) -> Manifest:
+        """Open the manifest, or this run's share of it."""
+        if self.share is None:
+            return Manifest(self.manifest, strict=self.strict)
+        return ManifestShare(self.manifest, self.share, strict=self.strict)
 
 
 class StoppedError(ClientError):
@@ -61,6 +104,46 @@ class StoppedError(ClientError):
     def __init__(self, number: signal.Signals, message: str = "") -> None:
         super().__init__(message or f"stopped by {number.name}")
         self.number = number
+
+
+def share_of(tasks: int | None, task_id: int | None) -> Share | None:
+    """Make a share of what was typed.
+
+    Raises
+    ------
+    typer.BadParameter
+        There is no such share.
+    """
+    if tasks is None and task_id is None:
+        return None
+    if tasks is None or task_id is None:
+        raise typer.BadParameter("--tasks and --task-id go together: how many shares, and which of them")
+    if task_id >= tasks:
+        raise typer.BadParameter(f"--task-id {task_id}: {tasks} tasks have the numbers 0 to {tasks - 1}")
+    return Share(task_id, tasks)
+
+
+def voice_part(given: str | None) -> VoicePart:
+    """Read a speaker or a style: digits are an index."""
+    return int(given) if given and given.isdecimal() else given
+
+
+def plan_files(manifest: Path, folder: Path, suffix: str, *, strict: bool) -> Mirror:
+    """Say where the files of results go, and make their folder.
+
+    Raises
+    ------
+    ManifestError
+        As `Mirror.plan` does.
+    OutputError
+        The folder cannot be made.
+    """
+    mirror = Mirror.plan(Manifest(manifest, strict=strict), folder, suffix)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"the folder {folder} cannot be made: {error.strerror}") from None
+    return mirror
 
 
 def error_console(*, quiet: bool = False) -> Console:
@@ -92,7 +175,7 @@ def run_job(job: Job, connection: Connection, console: Console) -> RunSummary:
 
     async def run() -> None:
         nonlocal summary
-        manifest = Manifest(job.manifest, strict=job.strict)
+        manifest = job.open_manifest()
         check_output(manifest, job.output, in_place=job.in_place)
         async with shown(tally, display_for(console, job.stage.name)), connection.open(service) as client:
             try:

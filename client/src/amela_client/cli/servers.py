@@ -60,7 +60,7 @@ def servers_command(
     elif found:
         _print_table(found)
     if not found:
-        commands = " or ".join(f"`{service.command}`" for service, _ in SERVICES.values())
+        commands = " or ".join(f"`{service.command}`" for service in SERVICES.values())
         raise NoServersError(
             f"there is no server in {Discovery(registry, server or (), trust).describe()}. Start one with"
             f" {commands}, or name another registry with --registry DIR"

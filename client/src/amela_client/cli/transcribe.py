@@ -35,7 +35,25 @@ def transcribe_command(
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Add confidences to words and segments.")
     ] = False,
+    language: Annotated[
+        str,
+        typer.Option(
+            metavar="TAG", help="Language spoken, like en or fr-CA. Default: the model's own choice."
+        ),
+    ] = "",
+    prompt: Annotated[
+        str, typer.Option(help="Instruction, for models that take one. Default: the model's own.")
+    ] = "",
+    max_new_tokens: Annotated[
+        int,
+        # The most that the contract can carry.
+        typer.Option(
+            min=0, max=(1 << 32) - 1, help="Most tokens for one piece of audio. 0: the model's own limit."
+        ),
+    ] = 0,
     channel: running.Channel = None,
+    tasks: running.Tasks = None,
+    task_id: running.TaskId = None,
     strict: running.Strict = False,
     restart: running.Restart = False,
     mix_models: running.MixModels = False,
@@ -66,9 +84,24 @@ def transcribe_command(
         raise typer.BadParameter("--in-place writes to MANIFEST: leave out --output, or --in-place")
     if confidence and not (words or segments):
         raise typer.BadParameter("--confidence is about words and segments: add --words or --segments")
+    share = running.share_of(tasks, task_id)
+    if in_place and share:
+        raise typer.BadParameter("--in-place is for whole manifests: leave it out, or --tasks and --task-id")
     default = manifest if in_place else manifest.with_name(f"{manifest.stem}.transcribed.json")
-    stage = Transcription(words=words, segments=segments, confidence=confidence, channel=channel, force=force)
-    job = running.Job(stage, manifest, output or default, in_place, strict, restart, as_json)
+    stage = Transcription(
+        words=words,
+        segments=segments,
+        confidence=confidence,
+        language=language,
+        prompt=prompt,
+        max_new_tokens=max_new_tokens,
+        channel=channel,
+        force=force,
+    )
+    results = output or default
+    job = running.Job(
+        stage, manifest, share.of(results) if share else results, in_place, strict, restart, as_json, share
+    )
     servers = connection.choose(
         server,
         registry,

@@ -60,6 +60,8 @@ def vad_command(
         ),
     ] = None,
     channel: running.Channel = None,
+    tasks: running.Tasks = None,
+    task_id: running.TaskId = None,
     strict: running.Strict = False,
     restart: running.Restart = False,
     mix_models: running.MixModels = False,
@@ -97,13 +99,18 @@ def vad_command(
         trust=Trust(certificate, token, client_certificate, client_key),
         mix_models=mix_models,
     )
+    share = running.share_of(tasks, task_id)
+    if share:
+        output, table = share.of(output), share.of(table) if table else None
     if table is not None and table.absolute() in (output.absolute(), source.absolute()):
         raise typer.BadParameter(f"--csv {table} is {source} or {output}: name a file of its own")
     console = running.error_console(quiet=quiet)
     with _manifest_of(source, output, restart=restart) as manifest:
         if table is not None:
             check_output(Manifest(manifest), table)
-        job = running.Job(stage, manifest, output, strict=strict, restart=restart, as_json=as_json)
+        job = running.Job(
+            stage, manifest, output, strict=strict, restart=restart, as_json=as_json, share=share
+        )
         summary = running.run_job(job, servers, console)
     if table is not None:
         write_csv(summary.output, table)

@@ -123,7 +123,7 @@ class _SalmRecognizer:
         from transformers import GenerationConfig  # noqa: PLC0415 - comes with NeMo
 
         model = self._model
-        return GenerationConfig(
+        return GenerationConfig(  # type: ignore[no-untyped-call]
             bos_token_id=model.text_bos_id,
             eos_token_id=model.text_eos_id,
             pad_token_id=model.text_pad_id,
