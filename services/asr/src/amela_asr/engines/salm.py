@@ -139,7 +139,7 @@ class _SalmRecognizer:
         fault = runs_away(tokens, finished)
         if fault is not None:
             return RequestError(
-                "INTERNAL",
+                "OUTPUT_RUNAWAY",
                 f"the model's output runs away ({fault}): {text[:60]!r}…; a larger max_new_tokens or another"
                 " prompt may help",
             )
