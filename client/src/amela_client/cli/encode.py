@@ -63,15 +63,13 @@ def encode_command(
     )
     share = running.share_of(tasks, task_id)
     mirror = running.plan_files(manifest, npz, ".npz", strict=strict) if npz else None
-    stage, results = Encoding(deduplicate=dedup, npz=mirror, channel=channel), output
     job = running.Job(
-        stage,
+        Encoding(deduplicate=dedup, npz=mirror, channel=channel),
         manifest,
-        share.of(results) if share else results,
+        share.of(output) if share else output,
         strict=strict,
         restart=restart,
         as_json=as_json,
         share=share,
     )
-    if running.run_job(job, servers, running.error_console(quiet=quiet)).quarantined:
-        raise typer.Exit(running.SOME_QUARANTINED)
+    running.run_and_exit(job, servers, quiet=quiet)

@@ -206,6 +206,20 @@ def run_job(job: Job, connection: Connection, console: Console) -> RunSummary:
     return summary
 
 
+def run_and_exit(job: Job, connection: Connection, *, quiet: bool) -> None:
+    """Do what was asked for, and end the command with the exit code that says what it came to.
+
+    Raises
+    ------
+    ClientError
+        As `run_job` does.
+    typer.Exit
+        Some entries are quarantined.
+    """
+    if run_job(job, connection, error_console(quiet=quiet)).quarantined:
+        raise typer.Exit(SOME_QUARANTINED)
+
+
 def until_signal(work: Coroutine[Any, Any, AnyT]) -> AnyT:
     """Run `work`. A signal that asks to stop cancels it, so that it ends in order; a second one cancels that.
 

@@ -78,5 +78,4 @@ def synthesize_command(
         as_json=as_json,
         share=share,
     )
-    if running.run_job(job, servers, running.error_console(quiet=quiet)).quarantined:
-        raise typer.Exit(running.SOME_QUARANTINED)
+    running.run_and_exit(job, servers, quiet=quiet)

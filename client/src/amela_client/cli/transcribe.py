@@ -110,5 +110,4 @@ def transcribe_command(
         trust=Trust(certificate, token, client_certificate, client_key),
         mix_models=mix_models,
     )
-    if running.run_job(job, servers, running.error_console(quiet=quiet)).quarantined:
-        raise typer.Exit(running.SOME_QUARANTINED)
+    running.run_and_exit(job, servers, quiet=quiet)

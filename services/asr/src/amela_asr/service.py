@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import grpc.aio
 from amela.asr.v1 import asr_pb2, asr_pb2_grpc
-from amela.common.v1.server_pb2 import Capacity, Limits, Model, ServerInfo
+from amela.common.v1.server_pb2 import Capacity, Model, ServerInfo
 from amela_common.audio import AudioSource
 from amela_common.durations import to_duration
 from amela_common.errors import ConfigError
@@ -74,12 +74,9 @@ class AsrService(asr_pb2_grpc.AsrServiceServicer):
                 device=self._engine.device,
                 warnings=self._engine.warnings,
             ),
-            limits=Limits(),
             capacity=Capacity(concurrency=self._admission.concurrency, queue=self._admission.queue),
         )
-        if self._settings.max_audio_seconds is not None:
-            self._info.limits.max_audio.CopyFrom(to_duration(self._settings.max_audio_seconds))
-        # The shell adds what it knows to this very message, and GetInfo answers with it.
+        # The shell adds version and limits to this very message, and GetInfo answers with it.
         return self._info
 
     def add_to(self, server: grpc.aio.Server) -> None:

@@ -6,7 +6,7 @@ from contextlib import aclosing
 
 import grpc.aio
 import numpy as np
-from amela.common.v1.server_pb2 import Capacity, Limits, Model, ServerInfo
+from amela.common.v1.server_pb2 import Capacity, Model, ServerInfo
 from amela.sts.v1 import sts_pb2, sts_pb2_grpc
 from amela_common.audio import AudioSource
 from amela_common.batching.torch_device import TorchDevice
@@ -73,7 +73,7 @@ class StsService(sts_pb2_grpc.StsServiceServicer):
         await self._front.start()
         self._pipeline = Pipeline(self._front, computing)
         self._info = self._describe()
-        # The shell adds what it knows to this very message, and GetInfo answers with it.
+        # The shell adds version and limits to this very message, and GetInfo answers with it.
         return self._info.server
 
     def add_to(self, server: grpc.aio.Server) -> None:
@@ -197,7 +197,6 @@ class StsService(sts_pb2_grpc.StsServiceServicer):
                     device=self._device.name,
                     warnings=engine.warnings,
                 ),
-                limits=Limits(),
                 capacity=Capacity(concurrency=self._admission.concurrency, queue=self._admission.queue),
             ),
             vocabulary=engine.quantizer.vocabulary,
@@ -205,8 +204,6 @@ class StsService(sts_pb2_grpc.StsServiceServicer):
             unit_rate_hz=engine.unit_rate,
             feature_dim=engine.encoder.dim,
         )
-        if self._settings.max_audio_seconds is not None:
-            info.server.limits.max_audio.CopyFrom(to_duration(self._settings.max_audio_seconds))
         if engine.vocoder is not None:
             info.output_sample_rate_hz = engine.vocoder.config.sample_rate
             info.unit_hop_samples = engine.vocoder.config.hop

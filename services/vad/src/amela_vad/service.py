@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 import grpc.aio
-from amela.common.v1.server_pb2 import Capacity, Limits, ServerInfo
+from amela.common.v1.server_pb2 import Capacity, ServerInfo
 from amela.vad.v1 import vad_pb2, vad_pb2_grpc
 from amela_common.audio import AudioSource
 from amela_common.durations import from_duration, to_duration
@@ -54,12 +54,9 @@ class VadService(vad_pb2_grpc.VadServiceServicer):
         await self._pool.start()
         self._info = ServerInfo(
             model=model(),
-            limits=Limits(),
             capacity=Capacity(concurrency=self._admission.concurrency, queue=self._admission.queue),
         )
-        if self._settings.max_audio_seconds is not None:
-            self._info.limits.max_audio.CopyFrom(to_duration(self._settings.max_audio_seconds))
-        # The shell adds what it knows to this very message, and GetInfo answers with it.
+        # The shell adds version and limits to this very message, and GetInfo answers with it.
         return self._info
 
     def add_to(self, server: grpc.aio.Server) -> None:

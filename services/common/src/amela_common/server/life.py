@@ -17,6 +17,7 @@ from amela.common.v1.server_pb2 import ServerInfo
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from amela_common.durations import to_duration
 from amela_common.errors import ConfigError
 from amela_common.server import logs
 from amela_common.server.calls import CallInterceptor
@@ -99,6 +100,8 @@ class _Life:
             info = loading.result()
             info.version = self._version
             info.limits.max_message_bytes = settings.max_message_bytes
+            if settings.max_audio_seconds is not None:
+                info.limits.max_audio.CopyFrom(to_duration(settings.max_audio_seconds))
 
             guard = CallInterceptor(token, self._metrics)
             server = grpc.aio.server(

@@ -22,7 +22,10 @@ class Service(Protocol):
         """Look for what cannot work before anything costly; raise `ConfigError`."""
 
     async def load(self) -> ServerInfo:
-        """Load the engine, run a canary through it, and say what it is; raise `ConfigError`."""
+        """Load the engine, run a canary through it, and say what it is; raise `ConfigError`.
+
+        The shell adds version and limits to the very message that is returned.
+        """
 
     def add_to(self, server: grpc.aio.Server) -> None:
         """Register the servicer."""
