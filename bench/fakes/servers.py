@@ -1,6 +1,7 @@
 """A cluster that this machine cannot have: servers without a network, in a time that costs nothing."""
 
 import asyncio
+import math
 import selectors
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -66,6 +67,8 @@ class FakeServer:
         self.is_alive = True
         self.is_stopped = False
         self.is_draining = False
+        self.drains_at = math.inf
+        """When it begins to drain by itself, by the event loop's clock."""
         self.fault: Callable[[float], CallError | None] = lambda seconds: None
         """What goes wrong with audio of so many seconds."""
         self.answered = 0
@@ -80,7 +83,7 @@ class FakeServer:
         """Ask whether it takes calls, and what it is."""
         if self.is_stopped:
             await asyncio.sleep(3.0)
-        if not self.is_alive or self.is_stopped or self.is_draining:
+        if not self.is_alive or self.is_stopped or self.is_draining or self.time_left() <= 0:
             raise CallError("UNAVAILABLE", f"{self.name} is down", transient=True)
         return ServerInfo(capacity=self._capacity, model=Model(fingerprint=self._fingerprint))
 
@@ -89,7 +92,7 @@ class FakeServer:
         assert isinstance(request, DoubleValue)
         if not self.is_alive:
             raise CallError("UNAVAILABLE", f"{self.name} is down", transient=True)
-        if self.is_draining:
+        if self.is_draining or self.time_left() <= 0:
             raise CallError("DRAINING", f"{self.name} is about to end", transient=True)
         if len(self._calls) >= self._capacity.concurrency + self._capacity.queue:
             raise CallError("QUEUE_FULL", f"{self.name} is full", transient=True, retry_after=1.0)
@@ -106,6 +109,10 @@ class FakeServer:
         finally:
             work.cancel()
             self._calls.discard(work)
+
+    def time_left(self) -> float:
+        """Tell the seconds until it drains by itself."""
+        return self.drains_at - asyncio.get_running_loop().time()
 
     async def close(self) -> None:
         """Nothing to give up."""

@@ -24,6 +24,8 @@ class Run(Generic[ResultT]):
     failure: BaseException | None = None
     is_refilling: bool = False
     is_throttled: bool = False
+    stranded_since: float | None = None
+    """Since when no server has had the time for anything that waits."""
 
     @property
     def is_done(self) -> bool:

@@ -114,7 +114,15 @@ class Backlog:
                 return
         self.exhausted = True
 
-    def take(self, now: float, longest: float | None, suits: Callable[[Job], bool]) -> Job | None:
+    @property
+    def shortest(self) -> float | None:
+        """Seconds of audio of the shortest job that may go now; None if there is none."""
+        waiting = [self._waiting[0][0]] if self._waiting else []
+        return min(waiting + [job.task.seconds for job in self._retries], default=None)
+
+    def take(
+        self, now: float, longest: float | None, limit: float, suits: Callable[[Job], bool]
+    ) -> Job | None:
         """Take the job that goes next: of failed ones the first that suits, or else the longest.
 
         Parameters
@@ -122,6 +130,10 @@ class Backlog:
         longest
             Most seconds of audio that it should have. If all have more, it is the shortest. None, for a
             server that nothing is known of: one of middling length.
+        limit
+            Seconds of audio that it must not exceed.
+        suits
+            Whether a failed job may go.
         """
         while self._later and self._later[0][0] <= now:
             self._retries.append(heapq.heappop(self._later)[2])
@@ -136,6 +148,10 @@ class Backlog:
             position = len(self._waiting) // 2
         else:
             position = max(0, bisect(self._waiting, longest, key=_seconds_of) - 1)
+        if self._waiting[position][0] > limit:
+            position = bisect(self._waiting, limit, key=_seconds_of) - 1
+        if position < 0:
+            return None
         seconds, _, job = self._waiting.pop(position)
         self.seconds -= seconds
         self._bytes -= job.size

@@ -82,6 +82,10 @@ class Connection:
         await self.check_health()
         return await self.info()
 
+    def time_left(self) -> float:
+        """Seconds until the server drains by itself; infinite if it has not said."""
+        return self.endpoint.time_left()
+
     async def check_health(self) -> None:
         """Ask whether the service takes calls.
 

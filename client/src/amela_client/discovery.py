@@ -1,15 +1,19 @@
 """Where servers are: a registry folder on the shared file system, or addresses that the user typed."""
 
+import grp
 import os
+import pwd
 import socket
 import stat
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from amela.common.v1.registration_pb2 import Registration
 from google.protobuf.json_format import Parse, ParseError
 
+from amela_client.cluster.site import load_site, registry_folder
 from amela_client.endpoint import Endpoint, Trust, is_loopback, parse_address, read_token
 from amela_client.errors import DiscoveryError
 
@@ -26,8 +30,14 @@ class Listing:
 
 
 def default_registry() -> Path:
-    """Folder where servers register: ``AMELA_REGISTRY``, or ``~/.amela/registry``."""
-    return Path(os.environ.get("AMELA_REGISTRY") or "~/.amela/registry").expanduser()
+    """Folder where servers register: ``AMELA_REGISTRY``, else the site's, else ``~/.amela/registry``.
+
+    Raises
+    ------
+    SetupError
+        If there is a site file that cannot be read.
+    """
+    return registry_folder(load_site())
 
 
 class Registry:
@@ -48,16 +58,24 @@ class Registry:
         Raises
         ------
         DiscoveryError
-            If the folder is no folder, cannot be read, or can be written by others: whoever can write
-            there could lead calls, and the token with them, to a server of their own.
+            If the folder is no folder, is not for this user to read, or can be written by others: whoever can
+            write there could lead calls, and the token with them, to a server of their own.
         """
-        if not self._check():
+        status = self._check()
+        if status is None:
             return Listing()
-        token = self._token(trust)
+        try:
+            token = self._token(trust)
+            files = self._files()
+        except OSError as error:
+            raise DiscoveryError(
+                f"registry {self.folder} cannot be read ({error.strerror}): {_whom_to_ask(status)},"
+                " or name another with --registry"
+            ) from error
         client = trust.read_client()
         endpoints: dict[tuple[str, int], Endpoint] = {}
         problems = []
-        for path in self._files():
+        for path in files:
             try:
                 registration = _read_registration(path)
             except FileNotFoundError:
@@ -79,11 +97,16 @@ class Registry:
                 endpoints[endpoint.host, endpoint.port] = endpoint
         return Listing(tuple(endpoints.values()), tuple(problems))
 
-    def _check(self) -> bool:
+    def _check(self) -> os.stat_result | None:
         try:
             status = self.folder.stat()
         except FileNotFoundError:
-            return False
+            return None
+        except PermissionError as error:
+            raise DiscoveryError(
+                f"registry {self.folder} cannot be reached: a folder above it is closed to you; ask its"
+                " owner, or name another with --registry"
+            ) from error
         except OSError as error:
             raise DiscoveryError(f"registry {self.folder}: {error.strerror}") from error
         if not stat.S_ISDIR(status.st_mode):
@@ -93,16 +116,10 @@ class Registry:
                 f"registry {self.folder} can be written by others, who could lead your calls to servers"
                 f" of their own; run: chmod go-w {self.folder}"
             )
-        return True
+        return status
 
     def _files(self) -> list[Path]:
-        try:
-            return sorted(path for path in self.folder.iterdir() if path.suffix == ".json" and path.is_file())
-        except OSError as error:
-            raise DiscoveryError(
-                f"registry {self.folder} cannot be read ({error.strerror}): ask its owner for access,"
-                " or name another with --registry"
-            ) from error
+        return sorted(path for path in self.folder.iterdir() if path.suffix == ".json" and path.is_file())
 
     def _token(self, trust: Trust) -> str:
         path = self.folder / "token"
@@ -204,6 +221,21 @@ def _read_registration(path: Path) -> Registration:
     if not registration.host or not 0 < registration.port < 65536 or not registration.service:
         raise ValueError("it lacks a service, a host or a port; remove it if no server wrote it")
     return registration
+
+
+def _whom_to_ask(registry: os.stat_result) -> str:
+    owner = _name(pwd.getpwuid, registry.st_uid)
+    if registry.st_mode & stat.S_IRGRP:
+        group = _name(grp.getgrgid, registry.st_gid)
+        return f"it is for the group {group} of {owner}'s; ask to be added to it"
+    return f"it is for {owner} alone; ask {owner} to open it to a group that you are in"
+
+
+def _name(database: Callable[[int], tuple[Any, ...]], number: int) -> str:
+    try:
+        return str(database(number)[0])
+    except KeyError:
+        return str(number)
 
 
 def _started(endpoint: Endpoint) -> tuple[int, int]:

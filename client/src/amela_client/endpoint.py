@@ -1,5 +1,6 @@
 """Where one server can be reached, and how to know that it is the right one."""
 
+import math
 import re
 import time
 from dataclasses import dataclass, field
@@ -84,6 +85,13 @@ class Endpoint:
             return None
         beat = self.registration.heartbeat
         return (time.time() if now is None else now) - (beat.seconds + beat.nanos / 1e9)
+
+    def time_left(self, now: float | None = None) -> float:
+        """Seconds until the server drains by itself, by this host's clock; infinite if it has not said."""
+        if self.registration is None or not self.registration.HasField("drains"):
+            return math.inf
+        drains = self.registration.drains
+        return drains.seconds + drains.nanos / 1e9 - (time.time() if now is None else now)
 
 
 def parse_address(text: str) -> tuple[str, int]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import logging
+import math
 from collections.abc import Callable, Collection
 from typing import Generic, Protocol, TypeVar
 
@@ -40,6 +41,9 @@ class Server(Protocol[AnswerT_co]):
     async def call(self, request: Message, timeout: float) -> AnswerT_co:  # noqa: ASYNC109 - a server's business
         """Send one request and wait at most `timeout` seconds for its result."""
 
+    def time_left(self) -> float:
+        """Tell the seconds until the server drains by itself; infinite if it has not said."""
+
     async def close(self) -> None:
         """Give up what the connection holds."""
 
@@ -63,6 +67,8 @@ class Member(Generic[ResultT]):
         self.pace = Pace()
         self.info = ServerInfo()
         self.serving = False
+        self.drains_at = math.inf
+        """When it takes no more calls, by the event loop's clock."""
         self.listed = True
         self.problem: CallError | None = None
         self.falls = 0
@@ -98,7 +104,7 @@ class Fleet(Generic[ResultT]):
         self._source = source
         self._on_serving = on_serving
         self._mix_models = mix_models
-        self._patience = patience
+        self.patience = patience
         self._members: dict[Server[ResultT], Member[ResultT]] = {}
         self._fingerprint: str | None = None
         self._looked = asyncio.Event()
@@ -171,7 +177,7 @@ class Fleet(Generic[ResultT]):
             problem.transient for problem in problems
         )
         lost = asyncio.get_running_loop().time() - max(since, self._idle_since)
-        if lost < (min(_HOPELESS_SECONDS, self._patience) if hopeless else self._patience):
+        if lost < (min(_HOPELESS_SECONDS, self.patience) if hopeless else self.patience):
             return None
         if {problem.reason for problem in problems} in _REFUSALS:
             return problems[0]
@@ -251,6 +257,7 @@ class Fleet(Generic[ResultT]):
             failures += 1
             delay = min(backoff(failures), _LONGEST_PROBE_PAUSE_SECONDS)
         member.window.resize(member.info.capacity)
+        member.drains_at = asyncio.get_running_loop().time() + member.server.time_left()
         member.serving = True
         self._count()
         self._appeared.set()

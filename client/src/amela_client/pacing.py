@@ -23,6 +23,8 @@ _DEADLINE_SECONDS = 600.0
 _DEADLINE_FACTOR = 10.0
 _UNKNOWN_AUDIO_SECONDS = 3600.0
 _SHORTEST_RACE_SECONDS = 0.5
+# What is assumed of a server that has answered nothing yet: real time, which nearly every engine beats.
+_UNKNOWN_PACE = 1.0
 
 
 def backoff(failures: int, uniform: Callable[[float, float], float] = random.uniform) -> float:
@@ -170,6 +172,11 @@ class Pace:
         if not self._audio_seconds:
             return None
         return self._elapsed / self._audio_seconds * (audio_seconds or 1.0)
+
+    def longest_within(self, seconds: float) -> float:
+        """Estimate the longest audio that a call ends with within so many seconds; real time if unknown."""
+        pace = self.expect(1.0)
+        return seconds / max(_UNKNOWN_PACE if pace is None else pace, 1e-9)
 
 
 class Speeds:

@@ -26,7 +26,9 @@ def races(
                 continue
             seconds = job.task.seconds
             expected = member.pace.expect(seconds) or attempt.member.pace.expect(seconds)
-            if member is not attempt.member and expected and worth_racing(expected, remaining):
+            if member is attempt.member or not expected or now + expected > member.drains_at:
+                continue
+            if worth_racing(expected, remaining):
                 job.raced = True
                 yield attempt, member
                 break

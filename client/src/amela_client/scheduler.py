@@ -9,6 +9,7 @@ from typing import Generic, Self
 from amela_client.attempts import Attempt, Run
 from amela_client.backlog import Backlog, Job, Outcome, ResultT, Task
 from amela_client.errors import CallError
+from amela_client.fitting import last_resort, longest_fitting, suits
 from amela_client.fleet import Fleet, Member, Source
 from amela_client.pacing import Effect, Speeds, backoff, call_timeout, judge
 from amela_client.racing import races, seconds_per_second
@@ -192,14 +193,13 @@ class Scheduler(Generic[ResultT]):
         if backlog.exhausted and member.window.would_queue and waiting <= self.fleet.concurrency:
             return None
         longest = self._speeds.longest_suitable(member.pace, backlog.seconds)
-        name = member.server.name
-
-        def suits(job: Job) -> bool:
-            return name not in job.avoid or all(
-                other.server.name in job.avoid for other in self.fleet.serving
-            )
-
-        return backlog.take(now, longest, suits)
+        limit = longest_fitting(member, now)
+        members = self.fleet.serving
+        job = backlog.take(now, longest, limit, lambda job: suits(job, member, members, now))
+        if job is None:
+            return last_resort(run, member, members, now, self.fleet.patience)
+        run.stranded_since = None
+        return job
 
     # One attempt after the other.
 

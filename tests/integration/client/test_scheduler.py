@@ -3,6 +3,7 @@
 import asyncio
 import signal
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -120,6 +121,17 @@ async def test_a_server_started_during_a_run_is_used(start_server: Any) -> None:
                 second = await asyncio.to_thread(start_server, FAKE)
     assert_all_answered_once(outcomes, 600)
     assert any(outcome.endpoint == second.target for outcome in outcomes)
+
+
+async def test_what_an_allocation_has_no_time_for_is_done_elsewhere(start_server: Any) -> None:
+    # A server that has answered nothing yet is taken to work in real time: it has ten minutes.
+    end = str(int(time.time()) + 700)
+    leaving = start_server([*FAKE, "--drain-seconds", "100"], SLURM_JOB_ID="17", SLURM_JOB_END_TIME=end)
+    staying = start_server(FAKE)
+    for seconds, used in ((1000.0, {staying.target}), (500.0, {staying.target, leaving.target})):
+        outcomes = await run_through(leaving.registry, [task(n, seconds=seconds) for n in range(ENTRIES)])
+        assert_all_answered_once(outcomes)
+        assert {outcome.endpoint for outcome in outcomes} == used
 
 
 async def test_a_run_waits_for_a_server_that_is_restarted(start_server: Any) -> None:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import sys
+import time
 from typing import TYPE_CHECKING
 
 import amela_common  # noqa: F401 - first: it quiets gRPC's own log before gRPC is imported
 from amela.common.v1.server_pb2 import Capacity, Model, ServerInfo
 from amela.vad.v1 import vad_pb2, vad_pb2_grpc
+from amela_common.batching import DeviceThread
 from amela_common.errors import ConfigError, RequestError
 from amela_common.server import Admission, Runtime, ServerSettings, run
 
@@ -26,6 +28,7 @@ class EchoSettings(ServerSettings):
     concurrency: int = 2
     broken: bool = False
     loading_seconds: float = 0
+    loading_on_thread: bool = False
 
 
 class EchoService(vad_pb2_grpc.VadServiceServicer):
@@ -34,6 +37,7 @@ class EchoService(vad_pb2_grpc.VadServiceServicer):
     def __init__(self, settings: EchoSettings, runtime: Runtime) -> None:
         self._settings = settings
         self._runtime = runtime
+        self._thread = DeviceThread("loading")
         self._admission = Admission(settings.concurrency, settings.queue, runtime.metrics)
 
     def validate(self) -> None:
@@ -41,7 +45,10 @@ class EchoService(vad_pb2_grpc.VadServiceServicer):
             raise ConfigError("--broken was given: leave it out")
 
     async def load(self) -> ServerInfo:
-        await asyncio.sleep(self._settings.loading_seconds)
+        if self._settings.loading_on_thread:
+            await self._thread.run(time.sleep, self._settings.loading_seconds)
+        else:
+            await asyncio.sleep(self._settings.loading_seconds)
         return ServerInfo(
             model=Model(engine="echo", name="echo", fingerprint="0" * 16, device="cpu"),
             capacity=Capacity(concurrency=self._settings.concurrency, queue=self._settings.queue),
@@ -51,6 +58,7 @@ class EchoService(vad_pb2_grpc.VadServiceServicer):
         vad_pb2_grpc.add_VadServiceServicer_to_server(self, server)
 
     async def close(self) -> None:
+        self._thread.close()
         print("closed", file=sys.stderr, flush=True)
 
     async def Detect(self, request: vad_pb2.DetectRequest, context: object) -> vad_pb2.DetectResponse:  # noqa: N802

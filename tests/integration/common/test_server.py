@@ -10,6 +10,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 from grpc_status import rpc_status
 
-from tests.conftest import wait_until
+from tests.conftest import RunningServer, wait_until
 
 ECHO = [sys.executable, str(Path(__file__).parent / "echo_server.py")]
 SERVICE = "amela.vad.v1.VadService"
@@ -80,6 +81,38 @@ def test_registration_is_private_and_says_where_the_server_is(echo: Any) -> None
     assert echo.registration["model"]["engine"] == "echo"
     assert "BEGIN CERTIFICATE" in echo.registration["certificate"]
     assert "PRIVATE" not in path.read_text()
+
+
+@pytest.mark.parametrize(("mode", "files"), [(0o750, 0o640), (0o755, 0o640), (0o705, 0o600), (0o711, 0o600)])
+def test_files_in_a_registry_are_its_groups_if_the_folder_is_and_never_the_worlds(
+    mode: int, files: int, start_server: Any, tmp_path: Path
+) -> None:
+    registry = tmp_path / "shared"
+    registry.mkdir()
+    registry.chmod(mode)
+    start_server(ECHO, registry)
+    assert {stat.S_IMODE(path.stat().st_mode) for path in registry.iterdir()} == {files}
+
+
+def test_a_token_that_others_can_read_is_closed_again(start_server: Any, tmp_path: Path) -> None:
+    registry = tmp_path / "shared"
+    registry.mkdir(mode=0o700)
+    (registry / "token").write_text("known\n")
+    (registry / "token").chmod(0o644)
+    start_server(ECHO, registry)
+    assert stat.S_IMODE((registry / "token").stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("content", [b"", b" \n", "töken".encode()])
+def test_a_token_that_is_none_is_an_error_that_names_it(content: bytes, tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
+    registry.mkdir(mode=0o700)
+    (registry / "token").write_bytes(content)
+    assert "token holds no token; remove it" in start_fails("--registry", str(registry))
+
+
+def test_what_started_a_server_can_label_it(start_server: Any) -> None:
+    assert start_server(ECHO, AMELA_LAUNCH="asr-3f9a2c/17").registration["launch"] == "asr-3f9a2c/17"
 
 
 def test_health_is_open_and_serving(echo: Any) -> None:
@@ -256,22 +289,68 @@ def test_sigterm_drains_what_is_in_flight_and_refuses_what_is_new(start_server: 
     assert server.log.read_text().splitlines()[-1] == "closed"
 
 
-def test_second_signal_ends_at_once(start_server: Any) -> None:
+def test_a_later_signal_ends_at_once(start_server: Any) -> None:
     server = start_server(ECHO)
     with server.channel() as channel:
         request = vad_pb2.DetectRequest(audio={"path": "sleep:60"})
         call = vad_pb2_grpc.VadServiceStub(channel).Detect.future(request, metadata=server.metadata)
         time.sleep(0.3)
         server.process.send_signal(signal.SIGTERM)
-        time.sleep(0.2)
+        time.sleep(2.5)
         server.process.send_signal(signal.SIGTERM)
         assert server.process.wait(5) == 128 + signal.SIGTERM
         assert call.code() == grpc.StatusCode.UNAVAILABLE
 
 
-def test_sigterm_while_loading_ends_cleanly_and_registers_nothing(tmp_path: Path) -> None:
+def test_signals_within_a_moment_are_one_request_to_drain(start_server: Any) -> None:
+    server = start_server(ECHO)
+    with server.channel() as channel:
+        request = vad_pb2.DetectRequest(audio={"path": "sleep:1.5"})
+        call = vad_pb2_grpc.VadServiceStub(channel).Detect.future(request, metadata=server.metadata)
+        time.sleep(0.3)
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGINT):
+            server.process.send_signal(number)
+            time.sleep(0.2)
+        assert call.result().no_speech
+    assert server.process.wait(10) == 0
+
+
+def test_a_signal_that_comes_again_while_the_process_ends_does_not_kill_it(start_server: Any) -> None:
+    server = start_server(ECHO)
+    first = time.monotonic()
+    while server.process.poll() is None and time.monotonic() < first + 1.5:
+        server.process.send_signal(signal.SIGTERM)
+        time.sleep(0.002)
+    assert server.process.wait(10) == 0
+
+
+def test_a_signal_to_a_server_that_drains_by_itself_ends_nothing(tmp_path: Path) -> None:
+    registry = tmp_path / "registry"
     process = subprocess.Popen(
-        [*ECHO, "--registry", str(tmp_path / "registry"), "--loading-seconds", "60", "--host", "127.0.0.1"],
+        [*ECHO, "--registry", str(registry), "--until-stdin-closes", "--host", "127.0.0.1"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: list(registry.glob("*.json")))
+    [entry] = registry.glob("*.json")
+    server = RunningServer(process, registry, json.loads(entry.read_text()), Path())
+    with server.channel() as channel:
+        request = vad_pb2.DetectRequest(audio={"path": "sleep:1.5"})
+        call = vad_pb2_grpc.VadServiceStub(channel).Detect.future(request, metadata=server.metadata)
+        time.sleep(0.3)
+        assert process.stdin is not None
+        process.stdin.close()
+        wait_until(lambda: not entry.exists())
+        process.send_signal(signal.SIGTERM)
+        assert call.result().no_speech
+    assert process.wait(10) == 0
+
+
+@pytest.mark.parametrize("where", [[], ["--loading-on-thread"]])
+def test_sigterm_while_loading_ends_cleanly_and_registers_nothing(where: list[str], tmp_path: Path) -> None:
+    registry = str(tmp_path / "registry")
+    process = subprocess.Popen(
+        [*ECHO, "--registry", registry, "--loading-seconds", "60", "--host", "127.0.0.1", *where],
         stderr=subprocess.PIPE,
     )
     wait_until((tmp_path / "registry" / "token").exists)
@@ -318,6 +397,8 @@ def test_allocation_about_to_end_drains(start_server: Any) -> None:
     )
     assert server.registration["slurm"]["jobId"] == "17"
     assert server.registration["slurm"]["arrayTaskId"] == 3
+    drains = datetime.fromisoformat(server.registration["drains"])
+    assert drains.timestamp() == int(end) - 2
     assert server.process.wait(15) == 0
 
 
@@ -336,11 +417,11 @@ def test_heartbeat_is_renewed_and_survives_a_vanished_registry(start_server: Any
 
 
 def test_servers_that_start_at_once_share_one_token(tmp_path: Path) -> None:
-    from amela_common.server.security import prepare_registry
+    from amela_common.server.registry_folder import RegistryFolder
 
     tokens: list[str] = []
     threads = [
-        threading.Thread(target=lambda: tokens.append(prepare_registry(tmp_path / "registry")))
+        threading.Thread(target=lambda: tokens.append(RegistryFolder(tmp_path / "registry").prepare()))
         for _ in range(16)
     ]
     for thread in threads:
@@ -362,7 +443,7 @@ def test_option_comes_from_flag_then_variable_then_file(start_server: Any, tmp_p
 def test_several_audio_roots_come_from_flags_or_one_variable(tmp_path: Path) -> None:
     from amela_common.server.settings import ServerSettings, load_settings
 
-    roots = [tmp_path / "a b", tmp_path / "c"]
+    roots = [tmp_path / "a b, [c]", tmp_path / "d"]
     for root in roots:
         root.mkdir()
     flags = [word for root in roots for word in ("--audio-root", str(root))]
@@ -399,10 +480,11 @@ def test_broken_config_file_is_named(tmp_path: Path) -> None:
     assert str(config) in start_fails("--config", str(config))
 
 
-def test_registry_that_others_can_write_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", [0o770, 0o2770, 0o702, 0o777])
+def test_registry_that_others_can_write_is_refused(mode: int, tmp_path: Path) -> None:
     registry = tmp_path / "registry"
     registry.mkdir()
-    registry.chmod(0o777)
+    registry.chmod(mode)
     assert "chmod go-w" in start_fails("--registry", str(registry))
 
 
@@ -422,6 +504,7 @@ def test_help_explains_every_option() -> None:
     for option in ("--registry", "--audio-root", "--until-stdin-closes", "--concurrency"):
         assert option in text
     assert "Folder that audio paths must lie under" in text
+    assert "lambda" not in text and "(default: None)" not in text
 
 
 def test_operators_certificate_and_client_certificates(start_server: Any, tmp_path: Path) -> None:

@@ -256,6 +256,22 @@ def test_what_cannot_be_recovered_ends_the_start_with_one_line(lost: Path, tmp_p
     assert "--pos-conv reinit" in line
 
 
+def test_a_server_says_how_much_one_of_its_batches_holds(
+    tiny: Path, start_server: StartServer, caller: Caller
+) -> None:
+    command = [*COMMAND, "--model", str(tiny / "tiny.toml"), "--batch-seconds", "40"]
+    server = start_server(command, AMELA_GPU_MEMORY_MIB="20000")
+    assert server.registration["capacity"]["batchSeconds"] == 40
+    assert "gpu" not in server.registration
+    assert caller.info().server.capacity.batch_seconds == 0
+
+
+def test_a_gpus_memory_that_holds_no_model_is_refused(tiny: Path, tmp_path: Path) -> None:
+    model, registry = str(tiny / "tiny.toml"), str(tmp_path / "registry")
+    line = _fails_to_start("--model", model, "--registry", registry, "--gpu-memory-mib", "100")
+    assert "--gpu-memory-mib: Input should be greater than or equal to 1024 (got '100')" in line
+
+
 def test_an_unknown_checkpoint_is_not_opened_without_trust(tiny: Path, tmp_path: Path) -> None:
     line = _fails_to_start("--model", str(tiny / "tiny.toml"), "--registry", str(tmp_path / "registry"))
     assert "a pickle can run code: give --trust" in line

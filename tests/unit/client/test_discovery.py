@@ -1,4 +1,5 @@
 import json
+import math
 import os
 import socket
 from pathlib import Path
@@ -99,7 +100,14 @@ def test_a_registry_that_is_a_file_is_refused(tmp_path: Path) -> None:
 def test_an_unreadable_registry_is_named(users_folder: Path) -> None:
     folder = users_folder / "registry"
     folder.mkdir(mode=0o300)
-    with pytest.raises(DiscoveryError, match="cannot be read"):
+    with pytest.raises(DiscoveryError, match=r"cannot be read .* is for .* alone; ask"):
+        Registry(folder).read(Trust())
+
+
+def test_a_registry_whose_files_cannot_be_reached_is_named(users_folder: Path) -> None:
+    folder = users_folder / "registry"
+    folder.mkdir(mode=0o640)
+    with pytest.raises(DiscoveryError, match=r"cannot be read .* is for the group .* ask to be added to it"):
         Registry(folder).read(Trust())
 
 
@@ -159,6 +167,15 @@ def test_a_heartbeats_age_is_told(folder: Path) -> None:
     register(folder, heartbeat="1970-01-01T00:01:40.5Z")
     [endpoint] = Registry(folder).read(Trust()).endpoints
     assert endpoint.heartbeat_age(now=160.5) == 60.0
+
+
+def test_the_time_until_a_server_drains_is_told(folder: Path) -> None:
+    register(folder, drains="1970-01-01T00:01:40.5Z")
+    register(folder, "asr-2", port=50052)
+    leaving, staying = Registry(folder).read(Trust()).endpoints
+    assert leaving.time_left(now=40.0) == 60.5
+    assert leaving.time_left(now=160.5) == -60.0
+    assert staying.time_left() == Endpoint("node7", 1).time_left() == math.inf
 
 
 def test_an_address_has_no_heartbeat() -> None:

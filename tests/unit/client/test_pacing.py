@@ -222,6 +222,18 @@ def test_audio_of_unknown_length_counts_as_a_second() -> None:
     assert pace.expect(0.0) == pace.expect(1.0) == 4.0
 
 
+@given(st.floats(1e-3, 1e3), st.floats(0, 1e6))
+def test_the_longest_audio_for_some_time_takes_that_time(elapsed: float, time: float) -> None:
+    pace = Pace()
+    pace.observe(1.0, elapsed)
+    assert pace.expect(1.0) * pace.longest_within(time) == pytest.approx(time)  # type: ignore[operator]
+
+
+def test_a_server_that_nothing_is_known_of_is_taken_to_work_in_real_time() -> None:
+    assert Pace().longest_within(60.0) == 60.0
+    assert Pace().longest_within(math.inf) == math.inf
+
+
 def pace_of(seconds_per_second: float) -> Pace:
     pace = Pace()
     pace.observe(1.0, seconds_per_second)

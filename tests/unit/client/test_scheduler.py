@@ -1,6 +1,7 @@
 """The scheduler on fake servers, in virtual time."""
 
 import asyncio
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import aclosing
@@ -223,6 +224,79 @@ def test_what_the_only_server_still_has_when_it_drains_is_waited_for() -> None:
         return await outcomes_of(FakeSource(server), [task(0, 60.0)])
 
     assert [outcome.response for outcome in run_in_virtual_time(drain())] == [60.0]
+
+
+def leaving_at(drains_at: float, name: str = "leaving:1", **options: float) -> FakeServer:
+    server = FakeServer(name, **options)  # type: ignore[arg-type]
+    server.drains_at = drains_at
+    return server
+
+
+def test_a_server_that_will_drain_gets_only_what_it_can_finish_before() -> None:
+    leaving, staying = leaving_at(100.0), FakeServer("staying:1")
+
+    async def end_without_mercy() -> list[Outcome[float]]:
+        asyncio.get_running_loop().call_at(101.0, leaving.kill)
+        lengths = [10.0] * 20 + [95.0] * 3
+        return await outcomes_of(FakeSource(leaving, staying), [task(*item) for item in enumerate(lengths)])
+
+    outcomes = run_in_virtual_time(end_without_mercy())
+    assert len(outcomes) == 23
+    assert {outcome.tries for outcome in outcomes} == {1}
+    assert leaving.answered >= 8
+
+
+def test_what_no_server_can_finish_waits_for_a_new_one() -> None:
+    leaving, new = leaving_at(50.0), FakeServer("new:1")
+
+    async def appear() -> list[Outcome[float]]:
+        source = FakeSource(leaving)
+        asyncio.get_running_loop().call_later(6.0, source.servers.append, new)
+        return await outcomes_of(source, [task(0, 100.0)], patience=10.0)
+
+    [outcome] = run_in_virtual_time(appear())
+    assert (outcome.endpoint, outcome.tries) == ("new:1", 1)
+
+
+def test_what_no_server_can_finish_is_tried_in_the_end_where_there_is_most_time() -> None:
+    first, last = leaving_at(50.0, "first:1"), leaving_at(80.0, "last:1", concurrency=4)
+
+    async def try_all() -> list[Outcome[float]]:
+        outcomes = []
+        with pytest.raises(NoServersError):
+            async with Scheduler(FakeSource(first, last), patience=10.0) as scheduler:
+                async for outcome in scheduler.run([task(n, 100.0 + n) for n in range(3)]):
+                    outcomes.append(outcome)
+        return outcomes
+
+    # The shortest has the best chance, and the server for itself.
+    [outcome] = run_in_virtual_time(try_all())
+    assert (outcome.key, outcome.endpoint) == (0, "last:1")
+    assert (first.most_in_flight, last.most_in_flight) == (0, 1)
+
+
+def test_what_failed_goes_back_to_its_server_if_no_other_can_finish_it() -> None:
+    staying, leaving = FakeServer("staying:1"), leaving_at(30.0)
+    faults = iter([CallError("INTERNAL", "as planned", transient=True)])
+    staying.fault = lambda seconds: next(faults, None)
+    [outcome] = run(FakeSource(staying, leaving), [task(0, 40.0)])
+    assert (outcome.response, outcome.endpoint, outcome.tries) == (40.0, "staying:1", 2)
+
+
+def test_a_server_that_will_drain_begins_no_race_that_it_cannot_finish() -> None:
+    slow, leaving = FakeServer("slow:1"), leaving_at(20.0, speed=10.0)
+
+    async def race() -> list[Outcome[float]]:
+        asyncio.get_running_loop().call_at(21.0, leaving.kill)
+        return await outcomes_of(FakeSource(slow, leaving), [task(0, 1000.0), task(1, 1.0), task(2, 1.0)])
+
+    outcomes = run_in_virtual_time(race())
+    assert {outcome.tries for outcome in outcomes} == {1}
+
+
+def test_audio_of_unknown_length_is_given_to_a_server_until_it_drains() -> None:
+    [outcome] = run(FakeSource(leaving_at(5.0)), [task(0, 0.0)])
+    assert outcome.error is None
 
 
 def test_what_a_killed_server_had_is_done_elsewhere() -> None:
@@ -498,6 +572,7 @@ SERVERS = st.lists(
             "speed": st.floats(0.1, 50),
             "concurrency": st.integers(1, 5),
             "queue": st.integers(0, 5),
+            "drains_at": st.floats(0, 100) | st.just(math.inf),
         }
     ),
     min_size=1,
@@ -518,7 +593,7 @@ EVENTS = st.lists(
 def test_every_task_ends_exactly_once_whatever_happens_to_the_servers(
     servers: list[dict[str, float]], lengths: list[float], events: list[tuple[float, int, str]]
 ) -> None:
-    fakes = [FakeServer(f"s{n}:1", **options) for n, options in enumerate(servers)]  # type: ignore[arg-type]
+    fakes = [leaving_at(name=f"s{n}:1", **options) for n, options in enumerate(servers)]
 
     def befall(fake: FakeServer, event: str) -> None:
         match event:
@@ -538,6 +613,7 @@ def test_every_task_ends_exactly_once_whatever_happens_to_the_servers(
         # In the end there is always a server.
         loop.call_later(70.0, befall, fakes[0], "revive")
         loop.call_later(70.0, befall, fakes[0], "undrain")
+        loop.call_later(70.0, setattr, fakes[0], "drains_at", math.inf)
         async with Scheduler(FakeSource(*fakes), patience=1000.0) as scheduler:
             tasks = [task(key, seconds) for key, seconds in enumerate(lengths)]
             return [outcome async for outcome in scheduler.run(tasks)]

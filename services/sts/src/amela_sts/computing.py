@@ -34,11 +34,18 @@ class Computing:
     batch_seconds
         Most padded seconds in a batch; 0 for one item at a time. None: one at a time on a CPU, found by
         trying on a GPU.
+    memory_mib
+        Memory of a GPU that models and batches may take. None: what there is.
     """
 
-    def __init__(self, device: TorchDevice, batch_seconds: float | None, runtime: Runtime) -> None:
+    def __init__(
+        self, device: TorchDevice, batch_seconds: float | None, memory_mib: int | None, runtime: Runtime
+    ) -> None:
         self.device = device
+        self.batch_seconds = 0.0
+        """Most padded seconds in a batch for the encoder, once it is loaded; 0 for one item at a time."""
         self._batch_seconds = batch_seconds
+        self._memory_mib = memory_mib
         self._runtime = runtime
         self._thread = DeviceThread("sts")
         self._batchers: list[Batcher[Any, Any]] = []
@@ -48,14 +55,13 @@ class Computing:
 
     async def load(self, files: ModelFiles, *, trust: bool, pos_conv: PosConv) -> None:
         """Load the models and try them out; raises `ConfigError`."""
-        make = partial(StsEngine, files, self.device.torch, trust=trust, pos_conv=pos_conv)
-        self.engine = await self._thread.run(make)
+        self.engine = await self._thread.run(self._make_engine, files, trust, pos_conv)
         await self._thread.run(self.engine.canary)
         metrics = BatchMetrics(self._runtime.metrics.registry)
         whole = float(MIDDLE_SECONDS + 2 * CONTEXT_SECONDS)
-        self._encoding = self._batcher(
-            self.engine.encode, await self._thread.run(self._budget, self._try_encoding, whole), metrics
-        )
+        budget = await self._thread.run(self._budget, self._try_encoding, whole)
+        self.batch_seconds = 0.0 if budget.items == 1 else round(budget.seconds, 1)
+        self._encoding = self._batcher(self.engine.encode, budget, metrics)
         if self.engine.vocoder is not None:
             self._speaking = self._batcher(
                 self.engine.synthesize,
@@ -82,6 +88,11 @@ class Computing:
         for batcher in self._batchers:
             await batcher.close()
         self._thread.close()
+
+    def _make_engine(self, files: ModelFiles, trust: bool, pos_conv: PosConv) -> StsEngine:
+        self.device.keep_to(self._memory_mib)
+        with self.device.room_for(files.name):
+            return StsEngine(files, self.device.torch, trust=trust, pos_conv=pos_conv)
 
     def _batcher(
         self, compute: Callable[..., Any], budget: Budget, metrics: BatchMetrics

@@ -42,7 +42,7 @@ class StsService(sts_pb2_grpc.StsServiceServicer):
         self._metrics = runtime.metrics
         self._part_bytes = part_bytes(settings.max_message_bytes)
         self._device = TorchDevice(settings.device)
-        self._computing = Computing(self._device, settings.batch_seconds, runtime)
+        self._computing = Computing(self._device, settings.batch_seconds, settings.gpu_memory_mib, runtime)
         self._admission = Admission(
             _GPU_CONCURRENCY if self._device.is_cuda else settings.front_workers + 1,
             settings.queue,
@@ -197,7 +197,12 @@ class StsService(sts_pb2_grpc.StsServiceServicer):
                     device=self._device.name,
                     warnings=engine.warnings,
                 ),
-                capacity=Capacity(concurrency=self._admission.concurrency, queue=self._admission.queue),
+                capacity=Capacity(
+                    concurrency=self._admission.concurrency,
+                    queue=self._admission.queue,
+                    batch_seconds=self._computing.batch_seconds,
+                ),
+                gpu=self._device.describe(),
             ),
             vocabulary=engine.quantizer.vocabulary,
             input_sample_rate_hz=engine.encoder.sample_rate,

@@ -27,6 +27,8 @@ class StsSettings(ServerSettings):
     batch_seconds: float | None = Field(None, ge=0)
     """Most seconds of audio in one batch, padding included; 0 computes one item at a time. Default: one at a
     time on a CPU, which gains nothing by batches; on a GPU found by trying."""
+    gpu_memory_mib: int | None = Field(None, ge=1024)
+    """Memory of its GPU that this server may take, where several share one. Default: all of it."""
     front_workers: int = Field(2, ge=1)
     """Processes that decode audio."""
 

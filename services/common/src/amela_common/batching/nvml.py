@@ -4,17 +4,31 @@ import importlib
 import os
 from typing import Any
 
+from amela.common.v1 import server_pb2
+
 from amela_common.batching.visible_gpus import MIB, Gpu, MigSlice, visible_gpus
 
 
-def device_memory_mib(position: int = 0) -> float | None:
-    """Ask for the memory of the process's `position`-th CUDA device, in MiB; None if there is no telling."""
-    gpus = visible_gpus(read_gpus(), os.environ.get("CUDA_VISIBLE_DEVICES"))
-    return gpus[position].total / MIB if position < len(gpus) else None
+def visible_gpu(position: int = 0, nvml: Any = None) -> Gpu | MigSlice | None:
+    """Find the process's `position`-th CUDA device; None if there is no telling.
+
+    Parameters
+    ----------
+    nvml
+        As for `read_gpus`.
+    """
+    gpus = visible_gpus(read_gpus(nvml), os.environ.get("CUDA_VISIBLE_DEVICES"))
+    return gpus[position] if position < len(gpus) else None
+
+
+def described(device: Gpu | MigSlice, limit: int | None = None) -> server_pb2.Gpu:
+    """Describe a device as the contract does, with the bytes of it that a process may take if not all."""
+    memory = device.total if limit is None else min(limit, device.total)
+    return server_pb2.Gpu(name=device.name, uuid=device.uuid, memory_mib=memory // MIB)
 
 
 def read_gpus(nvml: Any = None) -> list[Gpu]:
-    """List all GPUs of this node with their MIG slices; empty where there is no driver.
+    """List all GPUs of this node with their MIG slices; empty where no driver tells.
 
     Parameters
     ----------
@@ -33,13 +47,19 @@ def read_gpus(nvml: Any = None) -> list[Gpu]:
         return []
     try:
         return [_read_gpu(nvml, index) for index in range(nvml.nvmlDeviceGetCount())]
+    except nvml.NVMLError:
+        # One of the node's GPUs is lost, say: places in the list would be wrong without it.
+        return []
     finally:
         nvml.nvmlShutdown()
 
 
 def _read_gpu(nvml: Any, index: int) -> Gpu:
     handle = nvml.nvmlDeviceGetHandleByIndex(index)
-    return Gpu(_uuid(nvml, handle), _total(nvml, handle), _read_slices(nvml, handle))
+    slices = _read_slices(nvml, handle)
+    # Whoever has a slice of a GPU may not ask for the whole.
+    total = _total(nvml, handle) if slices is None else 0
+    return Gpu(_name(nvml, handle), _uuid(nvml, handle), total, slices)
 
 
 def _read_slices(nvml: Any, handle: Any) -> tuple[MigSlice, ...] | None:
@@ -57,13 +77,21 @@ def _read_slices(nvml: Any, handle: Any) -> tuple[MigSlice, ...] | None:
         except nvml.NVMLError:
             # Positions are places for slices, and most are empty.
             continue
-        slices.append(MigSlice(_uuid(nvml, part), _total(nvml, part)))
+        slices.append(MigSlice(_name(nvml, part), _uuid(nvml, part), _total(nvml, part)))
     return tuple(slices)
 
 
+def _name(nvml: Any, handle: Any) -> str:
+    return _text(nvml.nvmlDeviceGetName(handle))
+
+
 def _uuid(nvml: Any, handle: Any) -> str:
-    uuid = nvml.nvmlDeviceGetUUID(handle)
-    return uuid.decode() if isinstance(uuid, bytes) else str(uuid)
+    return _text(nvml.nvmlDeviceGetUUID(handle))
+
+
+def _text(answer: str | bytes) -> str:
+    # Older bindings give bytes.
+    return answer.decode() if isinstance(answer, bytes) else answer
 
 
 def _total(nvml: Any, handle: Any) -> int:

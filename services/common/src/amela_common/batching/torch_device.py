@@ -2,11 +2,16 @@
 
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
+from amela.common.v1 import server_pb2
 
 from amela_common.batching.calibration import Measurement
+from amela_common.batching.memory_share import MemoryShare
+from amela_common.batching.nvml import described, visible_gpu
+from amela_common.batching.visible_gpus import MIB, Gpu
 from amela_common.errors import ConfigError
 
 PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -60,6 +65,7 @@ class TorchDevice:
             raise ConfigError(f"--device {name}: take cpu, cuda or cuda:N")
         self.torch = device
         self.name = str(device)
+        self._share: MemoryShare | None = None
 
     def precision(self, name: str = "auto") -> torch.dtype:
         """Choose a type to compute in, by the name of an option; ``auto`` takes what the device is fast in.
@@ -102,9 +108,49 @@ class TorchDevice:
         if self.is_cuda:
             torch.cuda.empty_cache()
 
+    def keep_to(self, memory_mib: int | None) -> None:
+        """Take no more of a GPU's memory than so much, so that others can share it; None: what there is."""
+        if memory_mib is None or not self.is_cuda:
+            return
+        total = torch.cuda.get_device_properties(self.torch).total_memory
+        self._share = MemoryShare(total, memory_mib * MIB)
+        torch.cuda.set_per_process_memory_fraction(self._share.fraction, self.torch)
+
+    @contextmanager
+    def room_for(self, model: str) -> Iterator[None]:
+        """Load a model within.
+
+        Raises
+        ------
+        ConfigError
+            If it does not fit into what `keep_to` has been told.
+        """
+        try:
+            yield
+        except Exception as error:
+            if self._share is None or not self.is_out_of_memory(error):
+                raise
+            raise ConfigError(
+                f"--gpu-memory-mib {self._share.limit // MIB}: {model} does not fit into it;"
+                " give it more, or put fewer servers on a GPU"
+            ) from error
+
     def free_memory(self) -> float | None:
         """Count the bytes that batches may take; None where that cannot be measured."""
-        return float(torch.cuda.mem_get_info(self.torch)[0]) if self.is_cuda else None
+        if not self.is_cuda:
+            return None
+        free = float(torch.cuda.mem_get_info(self.torch)[0])
+        return self._share.free(free, torch.cuda.memory_allocated(self.torch)) if self._share else free
+
+    def describe(self) -> server_pb2.Gpu | None:
+        """Say which GPU this is, as NVML or, where that is not installed, PyTorch does; None on a CPU."""
+        if not self.is_cuda:
+            return None
+        gpu = visible_gpu(self.position)
+        if gpu is None:
+            seen = torch.cuda.get_device_properties(self.torch)
+            gpu = Gpu(seen.name, f"GPU-{seen.uuid}", seen.total_memory)
+        return described(gpu, self._share.limit if self._share else None)
 
     def measure(self, compute: Callable[[], object], count: int, longest: float) -> Measurement:
         """Compute a batch of so many clips of so many seconds.

@@ -12,12 +12,15 @@ class MigSlice:
 
     Attributes
     ----------
+    name
+        As its driver calls it, the slice's size included.
     uuid
         ``MIG-`` and a UUID, or ``MIG-GPU-UUID/GI/CI`` with drivers before 470.
     total
         Its memory in bytes.
     """
 
+    name: str
     uuid: str
     total: int
 
@@ -28,14 +31,17 @@ class Gpu:
 
     Attributes
     ----------
+    name
+        As its driver calls it: ``NVIDIA H200``, …
     uuid
         ``GPU-`` and a UUID.
     total
-        Its memory in bytes.
+        Its memory in bytes; 0 if it is cut by MIG.
     mig
         Its slices. None: MIG is off. Without any slice, nothing can run on it.
     """
 
+    name: str
     uuid: str
     total: int
     mig: tuple[MigSlice, ...] | None = None

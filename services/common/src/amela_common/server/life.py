@@ -8,11 +8,11 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from importlib.metadata import version
 
 import grpc.aio
-from amela.common.v1.registration_pb2 import Registration
+from amela.common.v1.registration_pb2 import Registration, SlurmAllocation
 from amela.common.v1.server_pb2 import ServerInfo
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -21,6 +21,7 @@ from amela_common.durations import to_duration
 from amela_common.errors import ConfigError
 from amela_common.server import logs
 from amela_common.server.calls import CallInterceptor
+from amela_common.server.dead_registrations import remove_dead
 from amela_common.server.metrics import Metrics
 from amela_common.server.registration import (
     RegistrationFile,
@@ -28,7 +29,8 @@ from amela_common.server.registration import (
     new_server_id,
     slurm_allocation,
 )
-from amela_common.server.security import make_identity, prepare_registry
+from amela_common.server.registry_folder import RegistryFolder
+from amela_common.server.security import ServerIdentity, make_identity
 from amela_common.server.service import Runtime, Service
 from amela_common.server.settings import ServerSettings, SettingsT, load_settings
 
@@ -36,6 +38,12 @@ log = logging.getLogger(__name__)
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+# SLURM tells a job's step and its script, which tells the step in its turn.
+_SAME_SIGNAL_SECONDS = 2.0
+# Threads at the end of their work need no longer than this; one that loads a model may take minutes.
+_GRACE_SECONDS = 1.0
 
 
 def run(
@@ -62,13 +70,33 @@ def run(
         0 after a drain, 1 if the engine was lost or the server failed, 2 if it could not start
         as it was asked to.
     """
+    others = set(threading.enumerate())
+    for number in _SIGNALS:
+        # Nothing has begun that would have to be ended in order.
+        signal.signal(number, lambda *_: os._exit(0))
     try:
         settings = load_settings(settings_type, description, argv)
         logs.configure(settings.log_level)
-        return asyncio.run(_Life(settings, make_service, distribution).live())
+        code = asyncio.run(_Life(settings, make_service, distribution).live())
     except ConfigError as error:
         print(f"{distribution}: {error}", file=sys.stderr)
-        return 2
+        code = 2
+    for number in _SIGNALS:
+        # The request that has been followed may come once more.
+        signal.signal(number, signal.SIG_IGN)
+    _leave_threads(code, others)
+    return code
+
+
+def _leave_threads(code: int, others: Collection[threading.Thread]) -> None:
+    """End the process here if one of its threads would hold up its end with work that nobody waits for."""
+    until = time.monotonic() + _GRACE_SECONDS
+    started = [thread for thread in threading.enumerate() if thread not in others and not thread.daemon]
+    for thread in started:
+        thread.join(max(0.0, until - time.monotonic()))
+    if any(thread.is_alive() for thread in started):
+        logging.shutdown()
+        os._exit(code)
 
 
 class _Life:
@@ -83,11 +111,14 @@ class _Life:
         self._runtime = Runtime(self._metrics)
         self._service = make_service(settings, self._runtime)
         self._version = version(distribution)
+        self._signalled: float | None = None
 
     async def live(self) -> int:
         self._watch_signals()
         settings, service = self._settings, self._service
-        token = prepare_registry(settings.registry)
+        registry = RegistryFolder(settings.registry)
+        token = registry.prepare()
+        remove_dead(registry.path)
         host = advertised_host(settings.host, settings.advertise)
         slurm = slurm_allocation(os.environ)
         server_id = new_server_id(service.name)
@@ -123,28 +154,17 @@ class _Life:
             )
             port = self._bind(server, identity.credentials)
             metrics_port = self._serve_metrics()
-            registration = Registration(
-                id=server_id,
-                service=service.name,
-                host=host,
-                port=port,
-                certificate=identity.certificate,
-                tls_name=identity.tls_name,
-                metrics_port=metrics_port,
-                model=info.model,
-                capacity=info.capacity,
-                pid=os.getpid(),
-                slurm=slurm,
-                version=self._version,
-            )
-            registration.started.GetCurrentTime()
+            registration = self._describe(info, identity, slurm)
+            registration.id, registration.host = server_id, host
+            registration.port, registration.metrics_port = port, metrics_port
             await server.start()
-            entry = RegistrationFile(settings.registry, registration)
+            entry = RegistrationFile(registry, registration)
             await self._show_health(health_servicer)
             following = asyncio.create_task(self._follow_health(health_servicer), name="health")
             heartbeat = self._register(entry)
             self._log_start(host, port, info)
-            self._stop_before(registration.slurm.end.seconds)
+            if registration.HasField("drains"):
+                self._stop_at(registration.drains.ToNanoseconds() / 1e9)
             try:
                 await self._runtime.stop.wait()
             finally:
@@ -156,6 +176,28 @@ class _Life:
         finally:
             await service.close()
         return self._exit_code()
+
+    def _describe(
+        self, info: ServerInfo, identity: ServerIdentity, slurm: SlurmAllocation | None
+    ) -> Registration:
+        """Fill in what the registration says of the server, but not where it is."""
+        registration = Registration(
+            service=self._service.name,
+            certificate=identity.certificate,
+            tls_name=identity.tls_name,
+            model=info.model,
+            capacity=info.capacity,
+            gpu=info.gpu if info.HasField("gpu") else None,
+            pid=os.getpid(),
+            slurm=slurm,
+            version=self._version,
+            launch=self._settings.launch,
+        )
+        registration.started.GetCurrentTime()
+        if registration.slurm.HasField("end"):
+            end = registration.slurm.end.ToNanoseconds() - round(self._settings.drain_seconds * 1e9)
+            registration.drains.FromNanoseconds(end)
+        return registration
 
     async def _finished_before_stop(self, loading: "asyncio.Future[ServerInfo]") -> bool:
         stop = asyncio.ensure_future(self._runtime.stop.wait())
@@ -182,13 +224,20 @@ class _Life:
         loop = asyncio.get_running_loop()
 
         def on_signal(number: signal.Signals) -> None:
-            if self._runtime.stop.is_set():
+            if self._signalled is None:
+                self._signalled = loop.time()
+                log.info("draining", extra={"signal": number.name})
+                self._runtime.stop.set()
+            elif loop.time() - self._signalled > _SAME_SIGNAL_SECONDS:
                 os._exit(128 + number)
-            log.info("draining", extra={"signal": number.name})
-            self._runtime.stop.set()
 
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, on_signal, number)
+        def hand_over(number: int, _frame: object) -> None:
+            with contextlib.suppress(RuntimeError):  # The loop has ended before.
+                loop.call_soon_threadsafe(on_signal, signal.Signals(number))
+
+        for number in _SIGNALS:
+            # The loop's own handlers would end with it, and a signal then kill a process that has drained.
+            signal.signal(number, hand_over)
         if self._settings.until_stdin_closes:
             # A daemon thread reads whatever standard input is, and never holds up the end.
             threading.Thread(target=self._watch_stdin, args=(loop,), daemon=True).start()
@@ -230,11 +279,10 @@ class _Life:
             raise ConfigError(f"--registry {self._settings.registry}: {error.strerror}") from error
         return asyncio.create_task(entry.renew_forever(self._settings.heartbeat_seconds), name="heartbeat")
 
-    def _stop_before(self, end: int) -> None:
-        """Begin to drain early enough before the allocation's end (in Unix seconds; 0: unknown)."""
-        if end:
-            delay = max(0.0, end - time.time() - self._settings.drain_seconds)
-            asyncio.get_running_loop().call_later(delay, self._runtime.stop.set)
+    def _stop_at(self, moment: float) -> None:
+        """Begin to drain at a moment in Unix seconds."""
+        delay = max(0.0, moment - time.time())
+        asyncio.get_running_loop().call_later(delay, self._runtime.stop.set)
 
     async def _drain(self, server: grpc.aio.Server, guard: CallInterceptor) -> None:
         guard.draining = True

@@ -3,23 +3,27 @@
 import asyncio
 import contextlib
 import logging
-import os
 import socket
 import uuid
 from collections.abc import Mapping
-from pathlib import Path
 
 from amela.common.v1.registration_pb2 import Registration, SlurmAllocation
 from google.protobuf.json_format import MessageToJson
 
 from amela_common.errors import ConfigError
+from amela_common.server.registry_folder import RegistryFolder
 
 log = logging.getLogger(__name__)
 
 
 def new_server_id(service: str) -> str:
     """Make an id such as ``vad-node7-3f9a…`` that no other start of a server has."""
-    return f"{service.split('.')[1]}-{socket.gethostname().split('.')[0]}-{uuid.uuid4().hex[:12]}".lower()
+    return f"{service.split('.')[1]}-{this_host()}-{uuid.uuid4().hex[:12]}"
+
+
+def this_host() -> str:
+    """Name this host as the ids of its servers do."""
+    return socket.gethostname().split(".")[0].lower()
 
 
 def advertised_host(bind_host: str, asked_for: str | None) -> str:
@@ -78,8 +82,9 @@ def slurm_allocation(environment: Mapping[str, str]) -> SlurmAllocation | None:
 class RegistrationFile:
     """Writes, renews and removes one registration."""
 
-    def __init__(self, folder: Path, registration: Registration) -> None:
-        self._path = folder / f"{registration.id}.json"
+    def __init__(self, folder: RegistryFolder, registration: Registration) -> None:
+        self._folder = folder
+        self._name = f"{registration.id}.json"
         self._registration = registration
 
     def write(self) -> None:
@@ -91,18 +96,12 @@ class RegistrationFile:
             If the registry folder cannot be written.
         """
         self._registration.heartbeat.GetCurrentTime()
-        aside = self._path.with_name(f".{self._path.name}.new")
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(MessageToJson(self._registration))
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(self._path)
+        self._folder.write(self._name, MessageToJson(self._registration))
 
     def remove(self) -> None:
         """Take the registration away; it may be gone already."""
         with contextlib.suppress(OSError):
-            self._path.unlink(missing_ok=True)
+            (self._folder.path / self._name).unlink(missing_ok=True)
 
     async def renew_forever(self, every_seconds: float) -> None:
         """Renew the heartbeat until cancelled; a full or vanished file system is waited out."""

@@ -1,9 +1,6 @@
-"""Who may call: a certificate made at start, and the token of the registry folder."""
+"""What a server shows its callers: a certificate made at start, or its operator's."""
 
 import datetime
-import os
-import secrets
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +11,6 @@ from cryptography.hazmat.primitives.asymmetric import ec
 
 from amela_common.errors import ConfigError
 from amela_common.server.settings import ServerSettings
-
-TOKEN_FILE = "token"  # noqa: S105 - the name of the file, not a token
 
 
 @dataclass(frozen=True)
@@ -49,54 +44,6 @@ def make_identity(settings: ServerSettings, server_id: str, advertised: str) -> 
         [(key, certificate)], root_certificates=client_ca, require_client_auth=client_ca is not None
     )
     return ServerIdentity(certificate.decode(), name, credentials)
-
-
-def prepare_registry(folder: Path) -> str:
-    """Make the registry folder and its token if they are not there yet, and return the token.
-
-    Raises
-    ------
-    ConfigError
-        If the folder cannot be made or written, or if somebody else could write to it.
-    """
-    try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _refuse_strangers(folder)
-        path = folder / TOKEN_FILE
-        if not path.exists():
-            _make_token(path)
-        _refuse_strangers(path)
-        token = path.read_text("ascii").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"--registry {folder}: {error}; name a folder that you can write to") from error
-    if not token:
-        raise ConfigError(f"--registry {folder}: {TOKEN_FILE} is empty; remove it and a new one is made")
-    return token
-
-
-def _make_token(path: Path) -> None:
-    # Written aside and linked into place, so that of several servers that start at once one
-    # token wins and nobody reads half of it.
-    aside = path.with_name(f".{TOKEN_FILE}.{secrets.token_hex(8)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(secrets.token_urlsafe(32) + "\n")
-    try:
-        path.hardlink_to(aside)
-    except FileExistsError:
-        pass
-    finally:
-        aside.unlink()
-
-
-def _refuse_strangers(path: Path) -> None:
-    status = path.stat()
-    if status.st_uid not in (os.geteuid(), 0):
-        raise ConfigError(
-            f"{path} belongs to another user (uid {status.st_uid}); name a registry of your own"
-        )
-    if status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
-        raise ConfigError(f"{path} can be written by others; run: chmod go-w {path}")
 
 
 def _self_signed(name: str) -> tuple[bytes, bytes]:

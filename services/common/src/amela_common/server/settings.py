@@ -3,7 +3,7 @@
 import argparse
 import ipaddress
 import os
-import sys
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, Self, TypeVar
@@ -78,6 +78,8 @@ class ServerSettings(BaseSettings):
     """How often the registration is renewed."""
     drain_seconds: float = Field(100.0, ge=0)
     """How long work in flight may take to finish after SIGTERM."""
+    launch: str = ""
+    """Label in the registration, set by what started the server."""
     until_stdin_closes: bool = False
     """Drain when standard input ends, so that the server never outlives what started it."""
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
@@ -150,23 +152,34 @@ def load_settings(
     SystemExit
         After ``--help`` (0) or an unknown flag (2).
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    finder = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    finder.add_argument("--config", type=Path, default=os.environ.get("AMELA_CONFIG"))
-    config = finder.parse_known_args(arguments)[0].config
+    # What flags come to before the others are read: pydantic-settings would cut folders at commas.
+    early = argparse.ArgumentParser(add_help=False, allow_abbrev=False, argument_default=argparse.SUPPRESS)
+    early.add_argument("--config", type=Path, default=os.environ.get("AMELA_CONFIG"))
+    early.add_argument("--audio-root", action="append")
+    given, rest = early.parse_known_args(argv)
+    config = given.config
     if config is not None and not Path(config).is_file():
         raise ConfigError(f"--config {config}: no such file")
 
     configured = type(
         settings_type.__name__, (settings_type,), {"_config_file": config, "__doc__": description}
     )
-    flags: CliSettingsSource[object] = CliSettingsSource(configured, cli_parse_args=arguments)
+    flags: CliSettingsSource[object] = CliSettingsSource(
+        configured, cli_parse_args=rest, formatter_class=_HelpFormatter
+    )
     try:
-        return configured(_cli_settings_source=flags)  # type: ignore[no-any-return]
+        return configured(_cli_settings_source=flags, **vars(given))  # type: ignore[no-any-return]
     except ValidationError as error:
         raise ConfigError("; ".join(map(_explain, error.errors()))) from error
     except (ValueError, OSError) as error:  # TOML that does not parse, a file that cannot be read
         raise ConfigError(f"--config {config}: {error}") from error
+
+
+class _HelpFormatter(argparse.RawDescriptionHelpFormatter):
+    """Leaves out defaults that are no values: the option's own words say what holds then."""
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return re.sub(r" \(default( factory: .*|: |: None)\)$", "", action.help or "")
 
 
 def _explain(error: object) -> str:
