@@ -2,19 +2,21 @@
 
 import importlib.util
 import os
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 
-def absent(stage: str, *modules: str) -> str | None:
-    """Say why the tests of a stage cannot run here, or None if they can.
+def absent(stage: str, *modules: str, programs: Sequence[str] = ()) -> str | None:
+    """Say why the tests of a stage cannot run here, for want of modules or programs, or None if they can.
 
     ``AMELA_REQUIRE`` lists, with commas, the stages whose tests must run: what they lack is an error.
     """
     missing = [module for module in modules if importlib.util.find_spec(module) is None]
+    missing += [program for program in programs if shutil.which(program) is None]
     if not missing:
         return None
     reason = f"not installed here: {', '.join(missing)}"

@@ -14,12 +14,16 @@ from amela_client.errors import (
     ClientError,
     DiscoveryError,
     JournalError,
+    LaunchError,
     ManifestError,
     MergeError,
     MixedModelsError,
     NoServersError,
     OutputError,
     ScoreError,
+    SetupError,
+    SlurmError,
+    SubmissionError,
 )
 from amela_client.journal import Journal, RunKey
 from amela_client.local import LocalServerError, local_servers
@@ -35,6 +39,7 @@ from amela_client.requests import (
 )
 from amela_client.results import (
     FrameProbabilities,
+    Gpu,
     Model,
     PieceFailure,
     ServerStatus,
@@ -66,8 +71,10 @@ __all__ = [
     "Entry",
     "Fault",
     "FrameProbabilities",
+    "Gpu",
     "Journal",
     "JournalError",
+    "LaunchError",
     "LocalServerError",
     "Manifest",
     "ManifestError",
@@ -84,9 +91,12 @@ __all__ = [
     "RunSummary",
     "ScoreError",
     "ServerStatus",
+    "SetupError",
+    "SlurmError",
     "SpeechEvent",
     "SpeechSegment",
     "SpeechStatistics",
+    "SubmissionError",
     "SyncAmelaClient",
     "Synthesis",
     "SynthesizedAudio",

@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from amela_client.jsonline import dumps
 from amela_client.lines import MAX_LINE_BYTES, Line
+from amela_client.share_mark import FIELD
 
 MAX_SECONDS = 366 * 24 * 3600.0
 """Longest duration and offset that can be meant, in seconds: a year."""
@@ -195,7 +196,7 @@ def absolute_path(fields: Mapping[str, object], folder: str) -> tuple[str, bool]
         There is none, or it cannot be a path.
     """
     if "audio_filepath" not in fields:
-        names = ", ".join(fields)
+        names = ", ".join(name for name in fields if name != FIELD)
         shown = f"only {ascii(names[:60])[1:-1]}" if names else "it has no field"
         raise EntryProblem(FaultReason.MISSING_AUDIO_FILEPATH, f"there is no audio_filepath, {shown}")
     path = fields["audio_filepath"]

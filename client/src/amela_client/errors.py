@@ -1,10 +1,32 @@
 """What the client raises on purpose: one short hierarchy."""
 
 from collections.abc import Mapping
+from typing import ClassVar
 
 
 class ClientError(Exception):
     """Base of every error that this package raises on purpose."""
+
+    exit_code: ClassVar[int] = 1
+    """What a command ends with that it ends."""
+
+
+class SetupError(ClientError):
+    """What was asked for cannot work as things are set up. Nothing was begun."""
+
+    exit_code = 2
+
+
+class SubmissionError(SetupError):
+    """A job was refused when it was handed in; the message has the launcher's words."""
+
+
+class SlurmError(ClientError):
+    """SLURM cannot be asked, or answers what cannot be understood."""
+
+
+class LaunchError(ClientError):
+    """There is no such launch, or servers of one failed, were not ready in time, or did not end."""
 
 
 class ManifestError(ClientError):

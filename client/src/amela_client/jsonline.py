@@ -27,15 +27,27 @@ def with_fields(raw: str, fields: Mapping[str, object]) -> str:
     if not _may_have(raw, fields):
         return _joined([raw.strip()[1:-1].strip(), dumps(dict(fields))[1:-1]])
     added = {name: f"{dumps(name)}: {dumps(value)}" for name, value in fields.items()}
-    kept = [added.pop(name, "") if name in fields else member for name, member in _members(raw)]
-    return _joined([*kept, *added.values()])
+    kept = _replaced(raw, fields, added)
+    return _joined([kept, *added.values()])
 
 
 def without_fields(raw: str, names: Collection[str]) -> str:
     """Return the JSON object `raw` without its members of these names."""
-    if not _may_have(raw, names):
-        return raw.strip()
-    return _joined(member for name, member in _members(raw) if name not in names)
+    return _joined([_replaced(raw, names, {})]) if _may_have(raw, names) else raw.strip()
+
+
+def _replaced(raw: str, names: Collection[str], members: dict[str, str]) -> str:
+    """Return the members of an object, as far apart as they are, without those of these names.
+
+    The first of a name gives its place to that in `members`, which is taken out there.
+    """
+    kept, end = "", 0
+    for name, span in _members(raw):
+        member = members.pop(name, "") if name in names else raw[slice(*span)]
+        if member:
+            kept += (raw[end : span[0]] if kept else "") + member
+        end = span[1]
+    return kept
 
 
 def _joined(members: Iterable[str]) -> str:
@@ -47,13 +59,13 @@ def _may_have(raw: str, names: Collection[str]) -> bool:
     return "\\" in raw or any(f'"{name}"' in raw for name in names)
 
 
-def _members(raw: str) -> Iterator[tuple[str, str]]:
+def _members(raw: str) -> Iterator[tuple[str, tuple[int, int]]]:
     position = _after_whitespace(raw, raw.index("{") + 1)
     while raw[position] != "}":
         name, end = _DECODER.raw_decode(raw, position)
         colon = _after_whitespace(raw, end)
         _, end = _DECODER.raw_decode(raw, _after_whitespace(raw, colon + 1))
-        yield name, raw[position:end]
+        yield name, (position, end)
         position = _after_whitespace(raw, end)
         if raw[position] == ",":
             position = _after_whitespace(raw, position + 1)

@@ -1,9 +1,10 @@
 """Manifests: files with one recording on each line, read as a stream, any number of times."""
 
 import hashlib
+import json
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -24,6 +25,7 @@ from amela_client.entries import (
 from amela_client.errors import ManifestError
 from amela_client.lines import Line, read_lines
 from amela_client.manifest_format import refuse_other_formats
+from amela_client.share_mark import FIELD, Mark
 
 __all__ = ["Entry", "Fault", "FaultReason", "Manifest"]
 
@@ -85,6 +87,11 @@ class Manifest:
                 self._digest = _digest(file)
         return self._digest
 
+    def mark(self, item: Entry | Fault) -> Mapping[str, object]:
+        """Return the field that says where an entry of a share belongs; nothing for other entries."""
+        fields = item.fields if isinstance(item, Entry) else json.loads(item.text or "{}")
+        return {FIELD: fields[FIELD]} if FIELD in fields else {}
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What the last iteration found odd but could use."""
@@ -119,6 +126,8 @@ class Manifest:
                     f"audio_filepath {given!r} is relative; an absolute path is needed",
                 )
             offset, duration = stretch(record.fields)
+            if elsewhere := _repeats(record.fields):
+                raise EntryProblem(FaultReason.DUPLICATE, elsewhere)
             # Without an offset the whole recording is meant, whatever the duration says.
             first = seen.note((_cleaned(path), offset, None if offset is None else duration), line.number)
             if first is not None:
@@ -187,6 +196,15 @@ def _digest(file: BinaryIO) -> str:
     while chunk := file.read(1 << 20):
         digest.update(chunk)
     return digest.hexdigest()
+
+
+def _repeats(fields: Mapping[str, object]) -> str | None:
+    """Return what the split wrote of an entry that repeats another one, which may be in another share."""
+    try:
+        mark = Mark.of(fields)
+    except ValueError:
+        return None
+    return mark.duplicate if mark else None
 
 
 def _cleaned(path: str) -> str:

@@ -87,7 +87,8 @@ def merge_results(
 
     A line is the manifest's own, its other fields as they were spelled, with the result's fields at its end.
     What got no result goes to `errors_path`, one line each: ``line``, ``audio_filepath``, ``reason``,
-    ``message``, and ``raw`` where the line cannot be read. Both files appear whole or not at all.
+    ``message``, ``raw`` where the line cannot be read, and of a share the mark. Both files appear whole or
+    not at all.
 
     Parameters
     ----------
@@ -120,7 +121,7 @@ def merge_results(
                     if not quarantined:
                         errors = files.enter_context(replacing(errors_path(path)))
                     quarantined += 1
-                    errors.write(_error_line(item, outcome))
+                    errors.write(_error_line(item, outcome, manifest.mark(item)))
                     if in_place:
                         _copy_line(item, manifest.path, lines)
                     continue
@@ -149,14 +150,14 @@ def _outcome(item: Entry | Fault, journal: Journal) -> Outcome | None:
     return journal.read(item.index)
 
 
-def _error_line(item: Entry | Fault, failure: Failure) -> bytes:
+def _error_line(item: Entry | Fault, failure: Failure, mark: Mapping[str, object]) -> bytes:
     line: dict[str, object] = {"line": item.line}
     if item.audio_filepath is not None:
         line["audio_filepath"] = item.audio_filepath
     line |= {"reason": failure.reason, "message": failure.message}
     if isinstance(item, Fault) and item.text is None:
         line["raw"] = item.raw.decode(errors="backslashreplace")
-    return f"{dumps(line)}\n".encode()
+    return f"{dumps({**line, **mark})}\n".encode()
 
 
 def _copy_line(item: Entry | Fault, manifest: Path, lines: BinaryIO) -> None:

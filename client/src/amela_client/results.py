@@ -181,6 +181,20 @@ class SpeechEvent(NamedTuple):
         return None
 
 
+class Gpu(NamedTuple):
+    """A GPU that a server computes on."""
+
+    name: str
+    uuid: str
+    memory_mib: int
+    """Its memory, or the server's part of it if several share it."""
+
+    @classmethod
+    def from_proto(cls, gpu: server_pb2.Gpu) -> Self:
+        """Read the contract's message."""
+        return cls(gpu.name, gpu.uuid, gpu.memory_mib)
+
+
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
     """One server as the client sees it."""
@@ -200,8 +214,24 @@ class ServerStatus:
     version: str = ""
     heartbeat_age: float | None = None
     """Seconds since it renewed its registration; None without one."""
+    gpu: Gpu | None = None
+    """None if it computes on CPU."""
+    batch_seconds: float = 0.0
+    """Most seconds of audio, padding included, that it computes in one batch; 0 if it gathers none."""
+    registration: str = ""
+    """Its registration's id: the name of its file in the registry; empty without one, as all that follows."""
+    launch: str = ""
+    """``LAUNCH/JOB``: what started it, and as which job; empty if it was started by hand."""
+    host: str = ""
+    pid: int = 0
+    started: float | None = None
+    """When it was ready, in seconds since the epoch."""
     slurm_job: str = ""
     """``JOB`` or ``JOB_TASK``; empty outside SLURM."""
+    node: str = ""
+    """In SLURM's words; empty outside it."""
+    ends: float | None = None
+    """When its allocation ends, in seconds since the epoch; None if it does not, or nobody knows."""
     problem: str = ""
     """What is wrong with it and what to do; empty if nothing is."""
 

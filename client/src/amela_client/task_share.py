@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -11,7 +11,7 @@ from typing import NamedTuple
 from amela_client.errors import ManifestError, MergeError
 from amela_client.jsonline import with_fields
 from amela_client.manifest import Entry, Fault, Manifest
-from amela_client.shares import FIELD
+from amela_client.share_mark import FIELD, Mark
 
 
 class Share(NamedTuple):
@@ -63,12 +63,17 @@ class ManifestShare(Manifest):
         task, tasks = self.share
         for item in super().__iter__():
             if item.index % tasks == task:
-                yield self._marked(item, self._total) if isinstance(item, Entry) else item
+                yield self._marked(item) if isinstance(item, Entry) else item
 
-    def _marked(self, entry: Entry, total: int) -> Entry:
+    def mark(self, item: Entry | Fault) -> Mapping[str, object]:
+        """Return the field that says where an entry belongs in the whole manifest."""
+        assert self._total is not None
+        return Mark(item.index, self._total, item.line).fields
+
+    def _marked(self, entry: Entry) -> Entry:
         if FIELD in entry.fields:
             raise ManifestError(
                 f"{self.path}, line {entry.line} is a share's already (it has {FIELD}): leave out --tasks, or"
                 " give the manifest that was split"
             )
-        return replace(entry, raw=with_fields(entry.raw, {FIELD: [entry.index, total]}))
+        return replace(entry, raw=with_fields(entry.raw, self.mark(entry)))

@@ -72,7 +72,7 @@ def write_csv(manifest: Path, table: Path) -> None:
     Raises
     ------
     MergeError
-        The table cannot be written.
+        The table cannot be written, or the lines are not results of vad.
     """
     try:
         with manifest.open("rb") as lines, replacing(table) as file:
@@ -83,6 +83,10 @@ def write_csv(manifest: Path, table: Path) -> None:
         raise MergeError(
             f"{table} cannot be written: {error.strerror or error}. {manifest} is complete and has all that"
             " it would hold"
+        ) from None
+    except KeyError as error:
+        raise MergeError(
+            f"{manifest} has a line without {error}: only results of vad make a table. {table} is not written"
         ) from None
 
 

@@ -64,11 +64,13 @@ def test_the_help_is_a_tour_with_an_example_of_each_command(cli: Cli) -> None:
         "amela-client transcribe data.json -o done.json --local",
         "amela-client vad /corpus -o vad.json --csv vad.csv",
         "amela-client servers",
+        "amela-client up asr --model canary-qwen --count 4 --time 8:00:00",
+        "amela-client down asr-3f9a2c",
     ):
         assert example in out
 
 
-@pytest.mark.parametrize("command", ["transcribe", "vad", "servers"])
+@pytest.mark.parametrize("command", ["transcribe", "vad", "servers", "up", "status", "logs", "scale", "down"])
 def test_each_command_has_an_example_and_says_its_exit_codes(cli: Cli, command: str) -> None:
     code, out, _ = cli(command, "--help")
     assert code == 0

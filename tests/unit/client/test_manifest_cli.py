@@ -107,20 +107,90 @@ def test_build_writes_a_manifest_and_says_what_it_left_out(tmp_path: Path) -> No
     assert len((tmp_path / "data.json").read_text().splitlines()) == 1
 
 
-def test_split_and_merge_give_the_manifest_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def splits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A manifest of five entries in two shares; by relative paths, as users give them."""
     monkeypatch.chdir(tmp_path)
     content = "".join(f'{{"audio_filepath": "/{number}.wav"}}\n' for number in range(5))
     (tmp_path / "data.json").write_text(content)
-    assert "2 shares" in run("split", "data.json", "--splits", 2).stdout
+    said = run("split", "data.json", "--splits", 2).stdout
+    assert said == "2 shares: splits/data_split_00.json to data_split_01.json\n"
+    return tmp_path / "splits"
+
+
+def finish(splits: Path, task: int) -> Path:
+    result = splits / "results" / f"data_split_0{task}.json"
+    result.write_bytes((splits / result.name).read_bytes())
+    return result
+
+
+def test_split_and_merge_give_the_manifest_back(splits: Path) -> None:
     result = run("merge", "splits/*_split_*.json", "-o", "final.json")
     assert (result.exit_code, result.stdout) == (0, "final.json: 5 lines of 2 shares\n")
-    assert (tmp_path / "final.json").read_text() == content
+    assert Path("final.json").read_text() == Path("data.json").read_text()
+
+
+def test_tasks_says_how_far_each_is_and_what_to_run_again(splits: Path) -> None:
+    finish(splits, 0)
+    result = run("tasks", "splits")
+    assert result.stdout.splitlines() == [
+        "    0  done",
+        "    1  not started",
+        "1 of 2 tasks are done; run the others: --array=1",
+    ]
+    found = json.loads(run("tasks", "splits", "--json").stdout)
+    assert (found["manifest"], found["unfinished"]) == (str(splits.parent / "data.json"), "1")
+    assert [(task["task"], task["state"], task["entries"]) for task in found["tasks"]] == [
+        (0, "done", 3),
+        (1, "not started", 2),
+    ]
+    finish(splits, 1)
+    assert run("tasks", "splits").stdout.splitlines()[-1] == "2 of 2 tasks are done"
+
+
+def test_merging_a_folder_needs_all_its_tasks_and_passes_quarantine_on(splits: Path) -> None:
+    finish(splits, 0)
+    result = run("merge", "splits", "-o", "final.json")
+    assert isinstance(result.exception, MergeError)
+    assert str(result.exception) == (
+        "1 of 2 tasks in splits are not done: task 1 is not started. Run them again with --array=1"
+    )
+    first, second = finish(splits, 1).read_text().splitlines()
+    (splits / "results" / "data_split_01.json").write_text(f"{first}\n")
+    failed = json.loads(second) | {"line": 2, "reason": "R", "message": "m"}
+    (splits / "results" / "data_split_01.errors.jsonl").write_text(f"{json.dumps(failed)}\n")
+    result = run("merge", "splits", "-o", "final.json")
+    assert (result.exit_code, result.stdout.splitlines()) == (
+        3,
+        ["final.json: 4 lines of 2 shares", "final.errors.jsonl: 1 entries quarantined"],
+    )
+    assert json.loads(Path("final.errors.jsonl").read_text())["line"] == 4
+
+
+def test_merging_results_of_different_models_is_warned_about(splits: Path) -> None:
+    for task, fingerprint in enumerate("ab"):
+        lines = [json.loads(line) for line in (splits / f"data_split_0{task}.json").read_text().splitlines()]
+        model = {"engine": "e", "name": "n", "fingerprint": fingerprint}
+        named = "".join(f"{json.dumps(line | {'vad_model': model})}\n" for line in lines)
+        (splits / "results" / f"data_split_0{task}.json").write_text(named)
+    result = run("merge", "splits", "-o", "final.json")
+    assert result.exit_code == 0
+    assert "vad_model differs between lines: e n (fingerprint a), e n (fingerprint b)" in result.stderr
+
+
+def test_only_results_of_vad_make_a_table(splits: Path) -> None:
+    result = run("merge", "splits/*_split_*.json", "-o", "final.json", "--csv", "final.csv")
+    assert isinstance(result.exception, MergeError)
+    assert "only results of vad make a table" in str(result.exception)
+    assert not Path("final.csv").exists()
 
 
 def test_errors_of_the_library_reach_whoever_runs_the_commands(tmp_path: Path) -> None:
     for arguments, error in (
         (("build", tmp_path, "-o", tmp_path / "data.json"), ManifestError),
         (("split", tmp_path / "data.json", "--splits", 2), ManifestError),
+        (("tasks", tmp_path), ManifestError),
+        (("merge", tmp_path, "-o", tmp_path / "final.json"), ManifestError),
         (("merge", tmp_path / "*.json", "-o", tmp_path / "final.json"), MergeError),
     ):
         assert isinstance(run(*arguments).exception, error)

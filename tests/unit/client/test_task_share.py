@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from amela_client.errors import ManifestError, MergeError
 from amela_client.manifest import Entry, Manifest
-from amela_client.shares import merge_shares
+from amela_client.share_merge import merge_shares
 from amela_client.task_share import ManifestShare, Share
 
 
@@ -43,7 +43,7 @@ def test_each_share_is_a_run_of_its_own(tmp_path: Path) -> None:
 
 def test_a_share_of_a_share_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
-    path.write_text('{"audio_filepath": "/a.wav", "amela_share": [0, 1]}\n')
+    path.write_text('{"audio_filepath": "/a.wav", "amela_share": [0, 1, 1]}\n')
     with pytest.raises(ManifestError, match="line 1 is a share's already"):
         list(ManifestShare(path, Share(0, 1)))
 

@@ -6,13 +6,20 @@ from typing import NoReturn
 import typer
 
 from amela_client.cli import manifest
+from amela_client.cli.down import down_command
 from amela_client.cli.encode import encode_command
+from amela_client.cli.logs import logs_command
 from amela_client.cli.resynthesize import resynthesize_command
 from amela_client.cli.running import StoppedError
+from amela_client.cli.scale import scale_command
 from amela_client.cli.score import score_command
 from amela_client.cli.servers import servers_command
+from amela_client.cli.status import status_command
+from amela_client.cli.submit import submit_command
 from amela_client.cli.synthesize import synthesize_command
+from amela_client.cli.task import task_command
 from amela_client.cli.transcribe import transcribe_command
+from amela_client.cli.up import up_command
 from amela_client.cli.vad import vad_command
 from amela_client.errors import ClientError
 
@@ -55,7 +62,29 @@ amela-client synthesize units.jsonl -o voices
 amela-client resynthesize data.json -o voices --speaker ex02
 ```
 
-Share the work out to the tasks of a job array, and put the results together again:
+On a cluster, servers are jobs. Start some, see how they do, have more of them, end them:
+
+```
+amela-client up asr --model canary-qwen --count 4 --time 8:00:00
+amela-client status
+amela-client scale asr-3f9a2c 8
+amela-client logs asr-3f9a2c --follow
+amela-client down asr-3f9a2c
+```
+
+Or share the work out to the tasks of a job array, each with a server of its own, and put the results together
+again: all at once, or by hand.
+
+```
+amela-client submit transcribe data.json --tasks 30 -o done.json --gres gpu:1
+
+amela-client manifest split data.json --splits 30 -o splits
+sbatch --array=0-29 --gres=gpu:1 slurm/array.slurm transcribe splits
+amela-client manifest tasks splits
+amela-client manifest merge splits -o done.json
+```
+
+With servers that run already, tasks only need their part of the manifest:
 
 ```
 amela-client transcribe data.json -o done.json --tasks 30 --task-id $SLURM_ARRAY_TASK_ID
@@ -80,18 +109,26 @@ app.command("synthesize")(synthesize_command)
 app.command("resynthesize")(resynthesize_command)
 app.command("score")(score_command)
 app.command("servers")(servers_command)
+app.command("up")(up_command)
+app.command("status")(status_command)
+app.command("logs")(logs_command)
+app.command("scale")(scale_command)
+app.command("down")(down_command)
+app.command("submit")(submit_command)
+app.command("task")(task_command)
 app.add_typer(manifest.app, name="manifest")
 
 
 def main() -> NoReturn:
     """Run the command line and end the process.
 
-    The exit code is 0 if all is done, 3 if some entries are quarantined, 2 for wrong usage, 128 and the
-    signal's number after a signal (130 for Ctrl-C), and 1 for other errors.
+    The exit code is 0 if all is done, 3 if some entries are quarantined, 2 for wrong usage and for what
+    cannot work as things are set up, 128 and the signal's number after a signal (130 for Ctrl-C), and 1 for
+    other errors.
     """
     try:
         app()
     except ClientError as error:
         print(f"amela-client: {error}", file=sys.stderr)
-        sys.exit(128 + error.number if isinstance(error, StoppedError) else 1)
+        sys.exit(128 + error.number if isinstance(error, StoppedError) else error.exit_code)
     sys.exit(0)

@@ -26,7 +26,8 @@ Registry = Annotated[
     typer.Option(
         "--registry",
         metavar="DIR",
-        help="Folder where servers register. Default: AMELA_REGISTRY, or ~/.amela/registry.",
+        help="Folder where servers register. Default: AMELA_REGISTRY, the site's, or ~/.amela/registry.",
+        readable=False,  # Discovery says whom to ask.
         rich_help_panel=_PANEL,
     ),
 ]

@@ -14,6 +14,7 @@ def resynthesize_command(
     manifest: Annotated[Path, typer.Argument(metavar="MANIFEST", help="JSON Lines, or CSV with a header.")],
     *,
     output: running.OutputFolder,
+    listing: running.Listing = None,
     speaker: running.Speaker = None,
     style: running.Style = None,
     force: running.Remake = False,
@@ -63,7 +64,7 @@ def resynthesize_command(
         channel=channel,
         force=force,
     )
-    results = output / "manifest.json"
+    results = listing or output / "manifest.json"
     job = running.Job(
         stage,
         manifest,

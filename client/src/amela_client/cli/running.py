@@ -15,6 +15,7 @@ import typer
 from rich.console import Console
 
 from amela_client.cli.connection import Connection
+from amela_client.cluster.array_run import whole_manifest
 from amela_client.errors import ClientError, OutputError
 from amela_client.manifest import Manifest
 from amela_client.merge import check_output
@@ -65,7 +66,13 @@ OutputFolder = Annotated[
         "--output",
         "-o",
         metavar="DIR",
-        help="Folder for the WAV files, and for manifest.json, which lists them.",
+        help="Folder for the WAV files.",
+    ),
+]
+Listing = Annotated[
+    Path | None,
+    typer.Option(
+        "--manifest", metavar="FILE", help="Where the list of the WAV files goes. Default: DIR/manifest.json."
     ),
 ]
 Remake = Annotated[bool, typer.Option("--force", help="Make files that are there again.")]
@@ -131,14 +138,16 @@ def voice_part(given: str | None) -> VoicePart:
 def plan_files(manifest: Path, folder: Path, suffix: str, *, strict: bool) -> Mirror:
     """Say where the files of results go, and make their folder.
 
+    Those of a share go where those of the whole manifest would.
+
     Raises
     ------
     ManifestError
-        As `Mirror.plan` does.
+        As `Mirror.plan` and `whole_manifest` do.
     OutputError
         The folder cannot be made.
     """
-    mirror = Mirror.plan(Manifest(manifest, strict=strict), folder, suffix)
+    mirror = Mirror.plan(Manifest(whole_manifest(manifest), strict=strict), folder, suffix)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -1,16 +1,11 @@
 """``amela-client servers``: which servers there are, and how they do."""
 
-import json
-from dataclasses import asdict
 from typing import Annotated
 
 import typer
-from rich.box import SIMPLE_HEAD
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from amela_client.cli import connection
+from amela_client.cli.output import output_console, print_json, table
 from amela_client.cli.running import error_console, until_signal
 from amela_client.client import AmelaClient
 from amela_client.discovery import Discovery
@@ -30,7 +25,6 @@ _COLUMNS = (
     "last heard of",
     "SLURM job",
 )
-_PLAIN_WIDTH = 200
 
 
 def servers_command(
@@ -56,7 +50,7 @@ def servers_command(
     servers = connection.choose(server, registry, trust=trust)
     found = until_signal(_ask(servers))
     if as_json:
-        print(json.dumps([_as_json(status) for status in found], indent=2))
+        print_json(found)
     elif found:
         _print_table(found)
     if not found:
@@ -72,36 +66,52 @@ async def _ask(servers: connection.Connection) -> list[ServerStatus]:
         return await client.servers()
 
 
-def _as_json(status: ServerStatus) -> dict[str, object]:
-    return asdict(status) | {"model": status.model._asdict() if status.model else None}
-
-
 def _print_table(found: list[ServerStatus]) -> None:
-    console = Console(highlight=False)
-    if not console.is_terminal:
-        # Lines for programs are not to be wrapped or cut to fit a screen that is not there.
-        console.width = _PLAIN_WIDTH
-    table = Table(*_COLUMNS, box=SIMPLE_HEAD)
-    for status in found:
-        table.add_row(*map(escape, _cells(status)))
-    console.print(table)
+    console = output_console()
+    console.print(table(_COLUMNS, map(_cells, found)))
     for status in found:
         if status.problem:
             about = "" if status.endpoint in status.problem else f"{status.endpoint}: "
             console.print(f"{about}{status.problem}", markup=False, soft_wrap=True)
 
 
+def stage_of(status: ServerStatus) -> str:
+    """Return the stage of a server's service: vad, asr, sts."""
+    return status.service.partition(".")[2].partition(".")[0] or status.service
+
+
+def model_of(status: ServerStatus) -> str:
+    """Return the engine and the model that a server runs, if it says so."""
+    return f"{status.model.engine} {status.model.name}" if status.model else ""
+
+
+def device_of(status: ServerStatus) -> str:
+    """Return what a server computes on: a GPU with its memory, or a device."""
+    if status.gpu:
+        return f"{status.gpu.name} {status.gpu.memory_mib:,} MiB"
+    return status.model.device if status.model else ""
+
+
+def capacity_of(status: ServerStatus) -> str:
+    """Return how many requests a server takes: at once, and in its queue."""
+    return f"{status.concurrency} + {status.queue}" if status.concurrency else ""
+
+
 def _cells(status: ServerStatus) -> list[str]:
-    model = status.model
     age = status.heartbeat_age
     return [
-        status.service.partition(".")[2].partition(".")[0] or status.service,
+        stage_of(status),
         status.endpoint,
-        "serving" if status.serving else "not serving" if status.reachable else "unreachable",
-        f"{model.engine} {model.name}" if model else "",
-        model.fingerprint if model else "",
-        model.device if model else "",
-        f"{status.concurrency} + {status.queue}" if status.concurrency else "",
+        health_of(status),
+        model_of(status),
+        status.model.fingerprint if status.model else "",
+        device_of(status),
+        capacity_of(status),
         "" if age is None else f"{age:.0f} s ago",
         status.slurm_job,
     ]
+
+
+def health_of(status: ServerStatus) -> str:
+    """Say whether a server takes calls."""
+    return "serving" if status.serving else "not serving" if status.reachable else "unreachable"

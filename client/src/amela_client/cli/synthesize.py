@@ -16,6 +16,7 @@ def synthesize_command(
     ],
     *,
     output: running.OutputFolder,
+    listing: running.Listing = None,
     speaker: running.Speaker = None,
     style: running.Style = None,
     predict_durations: Annotated[
@@ -68,7 +69,7 @@ def synthesize_command(
         predict_durations=predict_durations,
         force=force,
     )
-    results = output / "manifest.json"
+    results = listing or output / "manifest.json"
     job = running.Job(
         stage,
         manifest,

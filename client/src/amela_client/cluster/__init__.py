@@ -1,0 +1,1 @@
+"""Servers as jobs: of SLURM, or on this machine."""
