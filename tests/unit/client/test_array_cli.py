@@ -154,6 +154,14 @@ def test_what_cannot_be_submitted_is_refused_with_exit_code_2_and_nothing_is_wri
     assert not list(tmp_path.glob("*.run"))
 
 
+def test_only_synthesis_does_without_the_recordings(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "audio").rmdir()
+    said = f"the audio folder {tmp_path}/audio"
+    assert said in cli("submit", "encode", "data.json", "--tasks", "2", "-o", "units.jsonl")[2]
+    code, _, err = cli("submit", "synthesize", "data.json", "--tasks", "2", "-o", "voices")
+    assert (code, "sbatch is not on PATH" in err, said in err) == (2, True, False)
+
+
 def test_a_manifest_that_does_not_make_so_many_tasks_is_not_submitted(cli: Cli) -> None:
     code, _, err = cli("submit", "transcribe", "data.json", "--tasks", "5")
     assert (code, "has 4 entries, which do not make 5 shares" in err) == (1, True)

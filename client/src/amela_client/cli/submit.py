@@ -101,7 +101,9 @@ def submit_command(
     )
     settings = load_site(site)
     plan = plan_launch(wanted, site=settings, registry=run.folder, name=run_name(stage, run.folder))
-    plan = replace(plan, audio_roots=settings.audio_roots or (Path(run.audio_root),))
+    # For synthesis, recordings are names only.
+    needed = () if stage is ArrayStage.SYNTHESIZE else (Path(run.audio_root),)
+    plan = replace(plan, audio_roots=settings.audio_roots or needed)
     client_image = os.environ.get("AMELA_CLIENT_IMAGE")
     submission = Submission(
         run=run,
