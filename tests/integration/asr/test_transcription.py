@@ -2,7 +2,9 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+import signal
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -20,6 +22,7 @@ from amela_asr.settings import AsrSettings
 from amela_asr.transcription import Transcript, transcribe
 from amela_common.audio import AudioLimits, AudioSource, Clip
 from amela_common.errors import RequestError
+from amela_common.pool import WorkerPool
 from amela_common.server import Metrics, Runtime
 from amela_common.server.calls import Context
 
@@ -42,22 +45,28 @@ class FakeBatchEngine:
     sample_rate = RATE
     max_piece_seconds = 30.0
     concurrency = 3
+    batch_seconds = 0.0
+    gpu = None
 
     def __init__(self) -> None:
         self.clips: list[Clip] = []
+        self.calls = 0
         self.at_work = 0
         self.most_at_work = 0
         self.arrival = asyncio.Condition()
         self.open = asyncio.Event()
         self.open.set()
-        self.failing: dict[int, RequestError] = {}
+        # By the number of the clip, what its first calls fail with.
+        self.failing: dict[int, list[RequestError]] = {}
         self.repeats = 1
 
     async def load(self) -> None: ...
 
     async def recognize(self, clip: Clip, options: Options, caller: object) -> Recognition:
-        number = len(self.clips)
-        self.clips.append(clip)
+        self.calls += 1
+        number = next((number for number, known in enumerate(self.clips) if known is clip), len(self.clips))
+        if number == len(self.clips):
+            self.clips.append(clip)
         self.at_work += 1
         self.most_at_work = max(self.at_work, self.most_at_work)
         try:
@@ -68,12 +77,47 @@ class FakeBatchEngine:
             await asyncio.sleep(0.001 * (number % 3))
         finally:
             self.at_work -= 1
-        if number in self.failing:
-            raise self.failing[number]
+        if self.failing.get(number):
+            raise self.failing[number].pop()
         text = f"{len(clip.samples)}" * self.repeats
         return Recognition(text, (Word(text, 0.0, clip.duration),))
 
     async def close(self) -> None: ...
+
+
+class FakeFragileEngine(FakeBatchEngine):
+    """Says how long each clip is in a process of its own, which one of them kills each time."""
+
+    def __init__(self, poison: str) -> None:
+        super().__init__()
+        self.deaths = 0
+        self.pool = WorkerPool(partial(fragile_worker, poison), 1, "fragile", on_restart=self.count)
+
+    def count(self) -> None:
+        self.deaths += 1
+
+    async def load(self) -> None:
+        await self.pool.start()
+
+    async def recognize(self, clip: Clip, options: Options, caller: object) -> Recognition:
+        return Recognition(await self.pool.call(f"{len(clip.samples)}"))
+
+    async def close(self) -> None:
+        await self.pool.close()
+
+
+def fragile_worker(poison: str) -> Callable[[str], Iterator[str]]:
+    def answer(text: str) -> Iterator[str]:
+        if text == poison:
+            os.kill(os.getpid(), signal.SIGKILL)
+        yield text
+
+    return answer
+
+
+@pytest.fixture(autouse=True)
+def _workers_can_import_this_module(pytestconfig: pytest.Config, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(pytestconfig.rootpath)
 
 
 @pytest.fixture
@@ -95,6 +139,12 @@ def long(folder: Path, sentences: list[Sentence]) -> Recording:
 
 
 @pytest.fixture(scope="module")
+def several(folder: Path, sentences: list[Sentence]) -> Recording:
+    """A piece for each sentence, and no second pass."""
+    return record(folder / "several.wav", sentences, pause=3.0)
+
+
+@pytest.fixture(scope="module")
 def short(folder: Path, sentences: list[Sentence]) -> Recording:
     return record(folder / "short.wav", sentences[1:2], pause=0.5)
 
@@ -108,6 +158,12 @@ async def front(folder: Path) -> AsyncIterator[Front]:
         yield front
     finally:
         await front.close()
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def whole(several: Recording, front: Front) -> Transcript:
+    """Transcript of several sentences when nothing fails."""
+    return await run(several, front, FakeBatchEngine())
 
 
 def source_of(recording: Recording) -> AudioSource:
@@ -222,24 +278,78 @@ async def test_long_recordings_cancelled_at_any_moment_leave_the_front_to_others
     assert (await run(long, front, engine)).stitched.text
 
 
-async def test_a_failed_piece_is_told_and_the_rest_is_kept(
-    long: Recording, front: Front, engine: FakeBatchEngine
+@pytest.mark.parametrize("reason", ["WORKER_LOST", "OUT_OF_MEMORY", "INTERNAL"])
+async def test_a_piece_that_fails_for_now_is_heard_at_the_second_try(
+    several: Recording, front: Front, engine: FakeBatchEngine, whole: Transcript, reason: str
 ) -> None:
-    engine.failing = {2: RequestError("OUT_OF_MEMORY", "too big"), 5: RequestError("INTERNAL", "a fault")}
-    transcript = await run(long, front, engine)
+    engine.failing = {2: [RequestError(reason, "this time")], 4: [RequestError("WORKER_LOST", "this time")]}
+    transcript = await run(several, front, engine)
+
+    assert transcript == whole
+    assert engine.calls == len(engine.clips) + 2
+    assert engine.at_work == 0
+
+
+async def test_a_piece_that_fails_each_time_is_told_and_the_rest_is_kept(
+    several: Recording, front: Front, engine: FakeBatchEngine, whole: Transcript
+) -> None:
+    engine.failing = {
+        2: [RequestError("OUT_OF_MEMORY", "too big")] * 9,
+        4: [RequestError("INTERNAL", "a fault")] * 9,
+    }
+    transcript = await run(several, front, engine)
     stitched = transcript.stitched
 
     assert [failure.error.reason for failure in stitched.failures] == ["OUT_OF_MEMORY", "INTERNAL"]
-    assert len(stitched.pieces) == len(engine.clips) - 2
-    for failure in stitched.failures:
-        assert all(piece.start != failure.start for piece in stitched.pieces)
+    assert [failure.start for failure in stitched.failures] == [
+        whole.stitched.pieces[number].start for number in (2, 4)
+    ]
+    assert [*stitched.pieces] == [
+        piece for number, piece in enumerate(whole.stitched.pieces) if number not in (2, 4)
+    ]
+    assert engine.calls == len(engine.clips) + 2
+
+
+@pytest.mark.parametrize(
+    "reason", ["OUTPUT_RUNAWAY", "AUDIO_NOT_FINITE", "QUEUE_FULL", "DRAINING", "ENGINE_LOST"]
+)
+async def test_what_no_second_try_mends_gets_none(
+    several: Recording, front: Front, engine: FakeBatchEngine, reason: str
+) -> None:
+    engine.failing = {2: [RequestError(reason, "for good")]}
+    transcript = await run(several, front, engine)
+
+    assert [failure.error.reason for failure in transcript.stitched.failures] == [reason]
+    assert engine.calls == len(engine.clips)
+
+
+async def test_a_piece_that_kills_its_worker_each_time_is_told_and_the_rest_is_kept(
+    several: Recording, front: Front, whole: Transcript
+) -> None:
+    pieces = whole.stitched.pieces
+    poisonous = [piece for piece in pieces if piece.text == pieces[1].text]
+    engine = FakeFragileEngine(pieces[1].text)
+    try:
+        await engine.load()
+        stitched = (await run(several, front, engine)).stitched
+    finally:
+        await engine.close()
+
+    assert [(failure.start, failure.end) for failure in stitched.failures] == [
+        (piece.start, piece.end) for piece in poisonous
+    ]
+    assert {failure.error.reason for failure in stitched.failures} == {"WORKER_LOST"}
+    assert [piece.text for piece in stitched.pieces] == [
+        piece.text for piece in pieces if piece not in poisonous
+    ]
+    assert engine.deaths == 2 * len(poisonous)
 
 
 async def test_a_recording_of_which_every_piece_fails_fails_with_the_first_reason(
     long: Recording, front: Front, engine: FakeBatchEngine
 ) -> None:
-    engine.failing = {number: RequestError("INTERNAL", f"fault {number}") for number in range(1000)}
-    engine.failing[0] = RequestError("OUT_OF_MEMORY", "too big")
+    engine.failing = {number: [RequestError("INTERNAL", f"fault {number}")] * 9 for number in range(1000)}
+    engine.failing[0] = [RequestError("OUT_OF_MEMORY", "too big")] * 9
 
     with pytest.raises(RequestError) as failed:
         await run(long, front, engine)
@@ -247,21 +357,22 @@ async def test_a_recording_of_which_every_piece_fails_fails_with_the_first_reaso
     assert failed.value.reason == "OUT_OF_MEMORY"
 
 
-async def test_the_only_piece_of_a_clip_fails_the_call(
+async def test_the_only_piece_of_a_clip_fails_the_call_and_is_left_to_other_servers(
     short: Recording, front: Front, engine: FakeBatchEngine
 ) -> None:
-    engine.failing = {0: RequestError("WORKER_LOST", "the worker has died")}
+    engine.failing = {0: [RequestError("WORKER_LOST", "the worker has died")]}
 
     with pytest.raises(RequestError) as failed:
         await run(short, front, engine)
 
     assert failed.value.reason == "WORKER_LOST"
+    assert engine.calls == 1
 
 
 async def test_a_fault_of_the_engine_itself_is_not_hidden(
     short: Recording, front: Front, engine: FakeBatchEngine
 ) -> None:
-    engine.failing = {0: ZeroDivisionError()}  # type: ignore[dict-item]
+    engine.failing = {0: [ZeroDivisionError()]}  # type: ignore[list-item]
 
     with pytest.raises(ZeroDivisionError):
         await run(short, front, engine)

@@ -4,6 +4,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from amela.common.v1.server_pb2 import Gpu
 from amela_common.audio import Clip
 
 
@@ -101,6 +102,10 @@ class Engine(Protocol):
     """The model as its users call it."""
     device: str
     """``cpu``, ``cuda:0``, …"""
+    gpu: Gpu | None
+    """Which GPU that is. Known after `load`. None: a CPU, or another process's."""
+    batch_seconds: float
+    """Most seconds of audio, padding included, in one batch. Known after `load`. 0: it gathers no batches."""
     fingerprint: str
     """Digest over weights, configuration and the code that changes results. Known after `load`."""
     warnings: tuple[str, ...]

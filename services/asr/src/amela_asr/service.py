@@ -74,7 +74,12 @@ class AsrService(asr_pb2_grpc.AsrServiceServicer):
                 device=self._engine.device,
                 warnings=self._engine.warnings,
             ),
-            capacity=Capacity(concurrency=self._admission.concurrency, queue=self._admission.queue),
+            capacity=Capacity(
+                concurrency=self._admission.concurrency,
+                queue=self._admission.queue,
+                batch_seconds=self._engine.batch_seconds,
+            ),
+            gpu=self._engine.gpu,
         )
         # The shell adds version and limits to this very message, and GetInfo answers with it.
         return self._info

@@ -28,6 +28,8 @@ class AsrSettings(ServerSettings):
     """Most clips in a batch. Default: found by measuring."""
     batch_seconds: float | None = Field(None, gt=0)
     """Most seconds of audio in a batch, padding included. Default: found by measuring."""
+    gpu_memory_mib: int | None = Field(None, ge=1024)
+    """Memory of its GPU that this server may take, where several share one. Default: all of it."""
     max_wait_ms: float = Field(10.0, ge=0)
     """How long a clip waits for others to share its batch while the device is idle."""
     triton_url: str | None = None

@@ -3,12 +3,16 @@
 import asyncio
 from dataclasses import dataclass
 
+from amela.common.v1 import error_pb2
 from amela_common.audio import AudioSource, Clip
 from amela_common.errors import RequestError
 
 from amela_asr.engine import Engine, Options, Recognition
 from amela_asr.front import Front
 from amela_asr.stitching import Stitched, stitch
+
+# Transient ones that another try here does not mend: it adds to the load, or comes too late.
+_NOT_AGAIN = frozenset({"QUEUE_FULL", "DRAINING", "ENGINE_LOST"})
 
 
 @dataclass(frozen=True)
@@ -36,7 +40,9 @@ class Transcript:
 async def transcribe(source: AudioSource, options: Options, front: Front, engine: Engine) -> Transcript:
     """Transcribe a recording of any length.
 
-    A cancelled call takes back the pieces that the engine has not begun.
+    A piece of several that fails for a passing reason, such as the death of its worker, is tried once
+    more; the only piece of a recording is not, because the client has other servers for that. A
+    cancelled call takes back the pieces that the engine has not begun.
 
     Raises
     ------
@@ -49,9 +55,11 @@ async def transcribe(source: AudioSource, options: Options, front: Front, engine
     places = asyncio.Semaphore(engine.concurrency)
     try:
         async with front.open(source) as (plan, clips):
+            tries = min(2, len(plan.pieces))
             async for clip in clips:
                 await places.acquire()
-                outcomes.append(asyncio.create_task(_outcome(clip, options, engine, caller, places)))
+                outcomes.append(asyncio.create_task(_outcome(clip, options, engine, caller, tries)))
+                outcomes[-1].add_done_callback(lambda _: places.release())
         stitched = stitch(plan.pieces, [await outcome for outcome in outcomes])
     finally:
         for outcome in outcomes:
@@ -62,11 +70,16 @@ async def transcribe(source: AudioSource, options: Options, front: Front, engine
 
 
 async def _outcome(
-    clip: Clip, options: Options, engine: Engine, caller: object, places: asyncio.Semaphore
+    clip: Clip, options: Options, engine: Engine, caller: object, tries: int
 ) -> Recognition | RequestError:
     try:
         return await engine.recognize(clip, options, caller)
     except RequestError as error:
-        return error
-    finally:
-        places.release()
+        if tries == 1 or not _may_pass(error):
+            return error
+    return await _outcome(clip, options, engine, caller, tries - 1)
+
+
+def _may_pass(error: RequestError) -> bool:
+    value = error_pb2.ErrorReason.DESCRIPTOR.values_by_name[f"ERROR_REASON_{error.reason}"]
+    return bool(value.GetOptions().Extensions[error_pb2.transient]) and error.reason not in _NOT_AGAIN

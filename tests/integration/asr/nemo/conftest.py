@@ -50,6 +50,14 @@ def commands() -> list[Command]:
     ]
 
 
+@pytest.fixture(scope="session")
+def families(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Make checkpoints of the families that are too many to keep."""
+    from ....models.nemo_tiny import families
+
+    return families.make_all(tmp_path_factory.mktemp("families"))
+
+
 @pytest.fixture(scope="session", params=["ctc-char.nemo", "ctc-bpe.nemo", "tdt.nemo", "salm"])
 def model_name(request: pytest.FixtureRequest) -> str:
     name: Any = request.param

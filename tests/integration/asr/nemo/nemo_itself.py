@@ -4,8 +4,9 @@ import functools
 from pathlib import Path
 from typing import Any
 
-import torch
+import numpy as np
 from amela_asr.engines.quiet import quiet_import
+from numpy.typing import NDArray
 
 
 @functools.cache
@@ -20,11 +21,13 @@ def load(path: Path) -> Any:
 
 
 @functools.cache
-def transcribe(path: Path, clip: Path) -> str:
-    """Transcribe one file."""
+def transcribe(path: Path, clip: Path, **prompt: str) -> str:
+    """Transcribe one file; the prompt is Canary's."""
     model = load(path)
     if not path.is_dir():
-        return str(model.transcribe([str(clip)], batch_size=1, verbose=False)[0].text)
+        (heard,) = model.transcribe([str(clip)], batch_size=1, verbose=False, **prompt)
+        best = heard[0] if isinstance(heard, list) else heard
+        return str(best.text).strip()
     prompt = [{"role": "user", "content": f"Transcribe the following: {model.audio_locator_tag}"}]
     prompt[0]["audio"] = [str(clip)]  # type: ignore[assignment]
     (row,) = model.generate(prompts=[prompt], max_new_tokens=128).tolist()
@@ -32,5 +35,7 @@ def transcribe(path: Path, clip: Path) -> str:
     return str(model.tokenizer.ids_to_text(row)).strip()
 
 
-def batch_norm_statistics(model: Any) -> list[torch.Tensor]:
-    return [value.clone() for name, value in model.state_dict().items() if "running_" in name]
+def transcribe_samples(path: Path, samples: NDArray[np.float32]) -> str:
+    """Transcribe float32[n] at 16 kHz of at least a second."""
+    (heard,) = load(path).transcribe([samples], batch_size=1, verbose=False)
+    return str(heard.text).strip()

@@ -1,7 +1,6 @@
 """The engines against NeMo itself, text by text."""
 
 import asyncio
-import random
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -10,45 +9,21 @@ import pytest
 import pytest_asyncio
 import torch
 from amela_asr.engine import Options, Recognition
+from amela_asr.engines import nemo_recognizer, salm
 from amela_asr.engines.batched import BatchedEngine
 from amela_asr.engines.loading import load_recognizer
-from amela_asr.engines.recognizer import Recognizer, Utterance
-from amela_asr.engines.sizing import Batching
+from amela_asr.engines.recognizer import Utterance
 from amela_common.audio import Clip
 from amela_common.errors import RequestError
 from amela_common.server import Metrics, Runtime
 
 from . import nemo_itself
 from .conftest import RATE, Command
+from .loaded import Loaded, batching
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 CALLERS = 64
-
-
-class Loaded:
-    """A recogniser and the engine around it, so that tests can look at the model."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.runtime = Runtime(Metrics())
-        self.recognizer: Recognizer
-        batching = Batching(piece_seconds=30.0, max_wait=0.005, device="cpu", seconds=25.0)
-        self.engine = BatchedEngine(str(path), self._load, batching, self.runtime)
-
-    def _load(self) -> Recognizer:
-        self.recognizer = load_recognizer(str(self.path), offline=True, device="cpu")
-        return self.recognizer
-
-    async def recognize(self, command: Command, options: Options | None = None) -> Recognition:
-        return await self.engine.recognize(Clip(command.samples, RATE), options or Options(), object())
-
-    def statistics(self) -> list[torch.Tensor]:
-        return nemo_itself.batch_norm_statistics(self.recognizer._model)  # type: ignore[attr-defined]
-
-    def batches(self) -> tuple[float, float]:
-        value = self.runtime.metrics.registry.get_sample_value
-        return value("amela_batch_items_count") or 0, value("amela_batch_items_sum") or 0
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -81,25 +56,17 @@ async def test_alone_every_clip_has_the_text_that_nemo_itself_gives(
 async def test_from_many_callers_at_any_mix_the_texts_stay_and_the_model_too(
     loaded: Loaded, truth: list[str], commands: list[Command]
 ) -> None:
-    before = loaded.statistics()
+    before = loaded.weights()
     batches, items = loaded.batches()
-
-    async def caller(seed: int) -> None:
-        order = list(range(len(commands)))
-        random.Random(seed).shuffle(order)
-        for number in order[:6]:
-            await asyncio.sleep(0.001 * (seed % 7))
-            assert (await loaded.recognize(commands[number])).text == truth[number]
-
-    for round_ in range(2):
-        await asyncio.gather(*(caller(100 * round_ + seed) for seed in range(CALLERS)))
+    for _ in range(2):
+        await loaded.recognize_from_many(CALLERS, commands, truth)
 
     more_batches, more_items = loaded.batches()
     assert more_items - items == 2 * CALLERS * 6
     assert more_items - items > 4 * (more_batches - batches)
-    after = loaded.statistics()
-    assert len(after) == len(before) > 0
-    assert all(map(torch.equal, before, after))
+    after = loaded.weights()
+    assert any("running_" in name for name in before)
+    assert all(torch.equal(value, after[name]) for name, value in before.items())
     assert not loaded.recognizer._model.training  # type: ignore[attr-defined]
 
 
@@ -181,3 +148,29 @@ async def test_the_fingerprint_is_the_same_wherever_the_model_lies(
 
     again = load_recognizer(str(copy), offline=True, device="cpu")
     assert again.fingerprint == loaded.recognizer.fingerprint
+
+
+async def test_a_lost_device_fails_what_it_has_and_takes_the_server_with_it(
+    loaded: Loaded, commands: list[Command], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fake_lost_device(*audio: object) -> None:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    runtime = Runtime(Metrics())
+    engine = BatchedEngine("again", lambda: loaded.recognizer, batching(), runtime)
+    clips = [Clip(command.samples, RATE) for command in commands[:3]]
+    try:
+        await engine.load()
+        for module in (nemo_recognizer, salm):
+            monkeypatch.setattr(module, "padded", fake_lost_device)
+        calls = [engine.recognize(clip, Options(), object()) for clip in clips]
+        failed = await asyncio.gather(*calls, return_exceptions=True)
+        with pytest.raises(RequestError, match="ask another one") as refused:
+            await engine.recognize(clips[0], Options(), object())
+    finally:
+        await engine.close()
+
+    assert [error.reason for error in failed if isinstance(error, RequestError)] == ["ENGINE_LOST"] * 3
+    assert refused.value.reason == "ENGINE_LOST"
+    assert runtime.failure is not None and "illegal memory access" in runtime.failure
+    assert runtime.stop.is_set()

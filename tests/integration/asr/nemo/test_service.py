@@ -16,9 +16,11 @@ import soxr
 
 from ....conftest import program
 from ..calls import Caller, outcome, reason_of
+from . import nemo_itself
 from .conftest import RATE, Command
 
 HOUR = 3600.0
+TOO_FAST = "go seven right six"
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +76,14 @@ def test_info_says_what_each_family_can_do(tdt: Caller, salm: Caller) -> None:
     assert not (prompts.capabilities.word_times or prompts.capabilities.word_confidence)
 
 
+def test_a_server_says_how_much_one_of_its_batches_holds(tdt: Caller) -> None:
+    capacity = tdt.info().server.capacity
+
+    assert capacity.batch_seconds > 0
+    assert tdt.server.registration["capacity"]["batchSeconds"] == capacity.batch_seconds
+    assert "gpu" not in tdt.server.registration
+
+
 @pytest.mark.parametrize("options", [{"prompt": "Write:"}, {"language": "en"}, {"max_new_tokens": 5}])
 def test_what_a_transducer_cannot_do_is_refused(
     tdt: Caller, commands: list[Command], options: dict[str, Any]
@@ -97,6 +107,7 @@ def test_a_prompt_and_a_language_reach_the_language_model(salm: Caller, commands
     text = salm.transcribe(command.path).text
 
     assert salm.transcribe(command.path, language="en").text == text == command.text
+    assert salm.transcribe(command.path, language="EN").text == text
     prompted = [salm.transcribe(command.path, prompt="yes " * 60).text for command in commands]
     assert prompted != [salm.transcribe(command.path).text for command in commands]
 
@@ -157,22 +168,11 @@ def test_calls_of_many_share_batches(tdt: Caller, commands: list[Command]) -> No
 
 
 def test_an_hour_of_speech_is_transcribed_word_for_word_with_true_times_in_bounded_memory(
-    ctc: Caller, commands: list[Command], folder: Path, record_property: Any
+    ctc: Caller, commands: list[Command], models: Path, folder: Path, record_property: Any
 ) -> None:
-    # This one is too fast for the model: what it hears depends on the moment at which it begins.
-    known = [command for command in commands if command.text != "go seven right six"]
-    alone = {
-        command.path: [
-            (word.text, word.start.ToTimedelta().total_seconds(), word.end.ToTimedelta().total_seconds())
-            for word in ctc.transcribe(command.path, words=True).words
-        ]
-        for command in known
-    }
-    record(folder / "minutes.flac", known, 5 * 60)
-    spoken = record(folder / "hour.flac", known, HOUR)
-    truth = [
-        (text, at + start, at + end) for at, command in spoken for text, start, end in alone[command.path]
-    ]
+    alone = {command.path: timed(ctc.transcribe(command.path, words=True)) for command in commands}
+    record(folder / "minutes.flac", commands, 5 * 60)
+    spoken = record(folder / "hour.flac", commands, HOUR)
     processes = [ctc.server.process.pid]
     processes += [child.pid for child in psutil.Process(processes[0]).children(recursive=True)]
     ctc.transcribe(folder / "minutes.flac", words=True)
@@ -185,16 +185,37 @@ def test_an_hour_of_speech_is_transcribed_word_for_word_with_true_times_in_bound
     record_property("peak_memory_growth_mib", grown / 2**20)
     assert response.audio_duration.ToTimedelta().total_seconds() >= HOUR
     assert not response.failures
-    heard = [
+    assert len(response.segments) == len(spoken)
+    heard = iter(timed(response))
+    texts = []
+    for segment, (at, command) in zip(response.segments, spoken, strict=True):
+        texts.append(segment.text)
+        words = [next(heard) for _ in segment.text.split()]
+        if command.text == TOO_FAST:
+            # What the model makes of this one depends on the moment at which it begins to hear it.
+            start, end = (time.ToTimedelta().total_seconds() for time in (segment.start, segment.end))
+            samples, _ = soundfile.read(
+                folder / "hour.flac", start=round(start * RATE), stop=round(end * RATE), dtype="float32"
+            )
+            assert segment.text == nemo_itself.transcribe_samples(models / "ctc-bpe.nemo", samples)
+            assert all(at - 0.1 <= word[1] < word[2] <= at + command.duration + 0.1 for word in words)
+            continue
+        truth = [(text, at + start, at + end) for text, start, end in alone[command.path]]
+        assert [word[0] for word in words] == [word[0] for word in truth] == segment.text.split()
+        for (_, start, end), (_, true_start, true_end) in zip(words, truth, strict=True):
+            assert abs(start - true_start) <= 0.1 and abs(end - true_end) <= 0.1
+    assert response.text == " ".join(texts)
+    assert next(heard, None) is None
+    # The samples alone are 230 MB.
+    assert grown < 100 * 2**20
+
+
+def timed(response: Any) -> list[tuple[str, float, float]]:
+    """Take a response's words with their times in seconds."""
+    return [
         (word.text, word.start.ToTimedelta().total_seconds(), word.end.ToTimedelta().total_seconds())
         for word in response.words
     ]
-    assert [word[0] for word in heard] == [word[0] for word in truth]
-    assert response.text.split() == [word[0] for word in truth]
-    for (_, start, end), (_, true_start, true_end) in zip(heard, truth, strict=True):
-        assert abs(start - true_start) <= 0.1 and abs(end - true_end) <= 0.1
-    # The samples alone are 230 MB.
-    assert grown < 100 * 2**20
 
 
 def record(path: Path, commands: list[Command], duration: float) -> list[tuple[float, Command]]:

@@ -5,6 +5,8 @@ import torch
 from amela_common.batching.torch_device import TorchDevice
 from amela_common.errors import ConfigError
 
+GIB = 1 << 30
+
 
 def error_of(work: object) -> BaseException:
     assert callable(work)
@@ -62,3 +64,31 @@ def test_a_gpu_that_is_not_there_is_refused_with_what_to_look_at() -> None:
     with pytest.raises(ConfigError, match="CUDA_VISIBLE_DEVICES"):
         TorchDevice("cuda:0")
     assert TorchDevice("auto").name == "cpu"
+
+
+def test_a_cpu_has_no_memory_to_share_and_is_no_gpu() -> None:
+    device = TorchDevice("cpu")
+    device.keep_to(1024)
+    error = error_of(lambda: torch.empty(1 << 50))
+
+    assert device.describe() is None
+    assert device.free_memory() is None
+    with pytest.raises(type(error)), device.room_for("a model"):
+        raise error
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_a_server_that_shares_a_gpu_keeps_to_its_part() -> None:
+    device = TorchDevice("cuda:0")
+    whole = device.describe()
+    device.keep_to(2048)
+    try:
+        part, free = device.describe(), device.free_memory()
+        assert whole is not None and part is not None and free is not None
+        assert (part.uuid, part.memory_mib) == (whole.uuid, 2048)
+        assert GIB < free < 2 * GIB
+        torch.empty(GIB, dtype=torch.uint8, device=device.torch)
+        with pytest.raises(ConfigError, match="--gpu-memory-mib 2048: a model"), device.room_for("a model"):
+            torch.empty(2 * GIB, dtype=torch.uint8, device=device.torch)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device.torch)

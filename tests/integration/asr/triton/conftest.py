@@ -7,6 +7,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,12 +54,12 @@ class Triton:
         return sum(float(line.split()[-1]) for line in lines if line.startswith(f"{name}{{"))
 
 
-def launch_triton(model: Path | str, log: Path) -> Triton:
+def launch_triton(model: Path | str, log: Path, *further: str) -> Triton:
     """Start Triton as operators do, without waiting for it."""
     grpc_port, http_port, metrics_port = _free_ports(3)
     flags = [f"--grpc-port={grpc_port}", f"--http-port={http_port}", f"--metrics-port={metrics_port}"]
     flags += [f"--{name}-address=127.0.0.1" for name in ("grpc", "http", "metrics")]
-    flags.append("--exit-timeout-secs=5")
+    flags += ["--exit-timeout-secs=1", *further]
     environment = {"AMELA_MODEL": str(model), "AMELA_DEVICE": "cpu", "OMP_NUM_THREADS": "1"}
     with log.open("wb") as sink:
         process = subprocess.Popen(
@@ -70,9 +71,10 @@ def launch_triton(model: Path | str, log: Path) -> Triton:
     return Triton(process, grpc_port, metrics_port, log)
 
 
-@pytest.fixture(scope="module")
-def triton(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
-    triton = launch_triton(models / "tdt.nemo", tmp_path_factory.mktemp("triton") / "log")
+@contextmanager
+def running_triton(model: Path, log: Path, *further: str) -> Iterator[Triton]:
+    """Start Triton, wait until it is ready, and end it afterwards."""
+    triton = launch_triton(model, log, *further)
     try:
         deadline = time.monotonic() + 120
         while b"Started GRPCInferenceService" not in triton.log.read_bytes():
@@ -83,6 +85,12 @@ def triton(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[T
     finally:
         triton.process.terminate()
         triton.process.wait(60)
+
+
+@pytest.fixture(scope="module")
+def triton(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Triton]:
+    with running_triton(models / "tdt.nemo", tmp_path_factory.mktemp("triton") / "log") as triton:
+        yield triton
 
 
 def _free_ports(count: int) -> list[int]:

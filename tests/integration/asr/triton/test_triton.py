@@ -19,12 +19,13 @@ from amela_asr.engines.loading import load_recognizer
 from amela_asr.engines.recognizer import Utterance
 from amela_asr.engines.triton import MODEL, TritonEngine
 from amela_common.audio import Clip
-from amela_common.errors import RequestError
+from amela_common.errors import ConfigError, RequestError
 from amela_common.server import Metrics, Runtime
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from ....conftest import program, wait_until
 from ..calls import Caller, outcome
+from .certificates import make_authority
 from .conftest import Command, Triton, launch_triton
 
 RATE = 16_000
@@ -201,6 +202,18 @@ def test_what_is_not_there_is_one_line_and_exit_code_2(triton: Triton, tmp_path:
     assert ended.returncode == 2
     last = ended.stderr.splitlines()[-1]
     assert ("has no model nothing" if what == "model" else "does not answer") in last
+
+
+async def test_a_triton_without_tls_is_refused_with_the_cure_when_it_is_called_by_tls(
+    triton: Triton, tmp_path: Path
+) -> None:
+    authority = make_authority(tmp_path / "authority.pem").path
+    engine = TritonEngine(triton.url, None, authority, Runtime(Metrics()))
+    try:
+        with pytest.raises(ConfigError, match="speaks no TLS: start it with TLS, or leave --triton-ca out"):
+            await engine.load()
+    finally:
+        await engine.close()
 
 
 def test_triton_does_not_start_with_a_model_that_is_not_there(tmp_path: Path) -> None:

@@ -197,4 +197,6 @@ def test_a_slice_is_described_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 def test_memory_that_is_no_whole_number_of_mib_is_described_by_the_whole_ones() -> None:
-    assert described(read_gpus(FakeNvml(OLD_A100))[0]).memory_mib == 40536
+    (gpu,) = read_gpus(FakeNvml(OLD_A100._replace(slices=None)))
+
+    assert described(gpu).memory_mib == 40536

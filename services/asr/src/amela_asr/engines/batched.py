@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable, Hashable
 from math import ceil
 
+from amela.common.v1.server_pb2 import Gpu
 from amela_common.audio import Clip
 from amela_common.batching import Batcher, BatchMetrics, DeviceThread
 from amela_common.errors import ConfigError
@@ -36,6 +37,8 @@ class BatchedEngine:
         self.name = "nemo"
         self.model = model
         self.device = batching.device
+        self.gpu: Gpu | None = None
+        self.batch_seconds = 0.0
         self.fingerprint = ""
         self.warnings: tuple[str, ...] = ()
         self.capabilities = Capabilities()
@@ -56,6 +59,7 @@ class BatchedEngine:
         self.name = recognizer.name
         self.model = recognizer.model
         self.device = recognizer.device.name
+        self.gpu = recognizer.device.describe()
         self.fingerprint = recognizer.fingerprint
         self.warnings = recognizer.warnings
         self.capabilities = recognizer.capabilities
@@ -67,7 +71,8 @@ class BatchedEngine:
             )
         await self._thread.run(try_out, recognizer)
         budget = await self._thread.run(find_budget, recognizer, self._batching)
-        log.info("batches", extra={"budget_seconds": round(budget.seconds, 1)})
+        self.batch_seconds = round(budget.seconds, 1)
+        log.info("batches", extra={"budget_seconds": self.batch_seconds})
         self._batcher = Batcher(
             recognizer.recognize,
             self._thread,

@@ -11,6 +11,8 @@ from amela_asr.engines.salm_folder import is_salm_folder
 
 # What of a hub's repository is the model: not its examples, and not the same weights in other forms.
 _WANTED = ("*.nemo", "*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt", "llm_backbone/*")
+# How long a hub may take to answer at all.
+_PATIENCE_SECONDS = 10.0
 
 
 class Family(Enum):
@@ -94,16 +96,18 @@ def fetch(name: str, wanted: Iterable[str], *, offline: bool) -> Path:
     ConfigError
         If they cannot be had.
     """
-    from huggingface_hub import snapshot_download  # noqa: PLC0415 - comes with NeMo
+    from httpx2 import HTTPError  # noqa: PLC0415 - comes with NeMo, as the next ones do
+    from huggingface_hub import snapshot_download  # noqa: PLC0415
     from huggingface_hub.errors import (  # noqa: PLC0415
-        HfHubHTTPError,
         HFValidationError,
         LocalEntryNotFoundError,
         RepositoryNotFoundError,
     )
 
     try:
-        return Path(snapshot_download(name, allow_patterns=list(wanted), local_files_only=offline))
+        beyond = "there is no looking further offline" if offline else _trouble_with_hub(name)
+        patterns = list(wanted)
+        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=beyond is not None))
     except HFValidationError as error:
         raise ConfigError(f"--model {name}: neither a file, a folder, nor a name like OWNER/MODEL") from error
     except RepositoryNotFoundError as error:
@@ -111,10 +115,33 @@ def fetch(name: str, wanted: Iterable[str], *, offline: bool) -> Path:
             f"--model {name}: the hub has no such model, or shows it only to those who log in (HF_TOKEN)"
         ) from error
     except LocalEntryNotFoundError as error:
-        beyond = "there is no looking further offline" if offline else "the hub cannot be reached"
         raise ConfigError(
-            f"--model {name}: it is not in the cache of this node, and {beyond}; on a node with internet,"
-            f" run `amela-asr stage {name} --to DIR`, then start with --model DIR"
+            f"--model {name}: it is not in the cache of this node, and {beyond or 'the hub is gone'}; on a"
+            f" node with internet, run `amela-asr stage {name} --to DIR`, then start with --model DIR"
         ) from error
+    except HTTPError as error:
+        raise ConfigError(f"--model {name}: the download broke off ({error}); try again") from error
+
+
+def _trouble_with_hub(name: str) -> str | None:
+    """Say what is wrong with the hub, if anything is, after asking it for a model.
+
+    A download asks first as well, but waits without end where a firewall swallows what it asks.
+    """
+    from httpx2 import HTTPError  # noqa: PLC0415
+    from huggingface_hub import HfApi, constants  # noqa: PLC0415
+    from huggingface_hub.errors import (  # noqa: PLC0415
+        HfHubHTTPError,
+        OfflineModeIsEnabled,
+        RepositoryNotFoundError,
+    )
+
+    try:
+        HfApi().model_info(name, timeout=_PATIENCE_SECONDS)
+    except RepositoryNotFoundError:
+        return None
     except HfHubHTTPError as error:
-        raise ConfigError(f"--model {name}: the hub answered {error}") from error
+        return f"the hub at {constants.ENDPOINT} answers {error.response.status_code}"
+    except (HTTPError, OfflineModeIsEnabled):
+        return f"the hub at {constants.ENDPOINT} cannot be reached (look at HTTPS_PROXY and HF_ENDPOINT)"
+    return None

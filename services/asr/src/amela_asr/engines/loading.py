@@ -20,6 +20,8 @@ def checkpoint_loader(settings: AsrSettings, model: str) -> Callable[[], Recogni
     ConfigError
         If there is no such file or folder, or it is for another engine.
     """
+    # Beam search shows a bar for each batch. Read when tqdm is imported.
+    os.environ.setdefault("TQDM_DISABLE", "1")
     offline = settings.offline or is_local(model)
     if offline:
         # Read when Hugging Face's libraries are imported, in this process and by NeMo.
@@ -34,6 +36,7 @@ def checkpoint_loader(settings: AsrSettings, model: str) -> Callable[[], Recogni
         device=settings.device,
         precision=settings.precision,
         languages=languages,
+        memory_mib=settings.gpu_memory_mib,
     )
 
 
@@ -45,8 +48,14 @@ def load_recognizer(
     device: str = "auto",
     precision: str = "auto",
     languages: tuple[str, ...] = ("en",),
+    memory_mib: int | None = None,
 ) -> Recognizer:
     """Find a model, fetch it if need be, and load it.
+
+    Parameters
+    ----------
+    memory_mib
+        Most memory of a GPU that it and its batches may take. None: what there is.
 
     Raises
     ------
@@ -56,13 +65,15 @@ def load_recognizer(
     checkpoint = find(model, offline=offline)
     _check_family(checkpoint, engine)
     where = TorchDevice(device)
-    if checkpoint.family is Family.SALM:
-        from amela_asr.engines.salm import load_salm  # noqa: PLC0415
+    where.keep_to(memory_mib)
+    with where.room_for(checkpoint.name):
+        if checkpoint.family is Family.SALM:
+            from amela_asr.engines.salm import load_salm  # noqa: PLC0415
 
-        return load_salm(checkpoint, where, precision, languages)
-    from amela_asr.engines.nemo import load_nemo  # noqa: PLC0415
+            return load_salm(checkpoint, where, precision, languages)
+        from amela_asr.engines.nemo import load_nemo  # noqa: PLC0415
 
-    return load_nemo(checkpoint, where, precision)
+        return load_nemo(checkpoint, where, precision)
 
 
 def _check_family(checkpoint: Checkpoint, engine: str | None) -> None:

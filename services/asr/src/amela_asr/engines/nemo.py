@@ -1,38 +1,26 @@
-"""NeMo's CTC, RNNT, TDT, hybrid and Canary models by direct batched forward and their own decoders.
-
-`transcribe` is not for servers: it loses track of items that fail, changes the model while it runs, and
-costs more than the forward of a short clip.
-"""
+"""NeMo's models from ``.nemo`` files: CTC, RNNT, TDT and hybrids by their own decoders, and Canary."""
 
 import copy
-import logging
-from collections.abc import Hashable, Sequence
-from importlib.metadata import version
 from typing import Any
 
 import numpy as np
-import torch
 from amela_common.batching.torch_device import TorchDevice
-from amela_common.errors import ConfigError, RequestError
+from amela_common.errors import ConfigError
 from torch import Tensor
 
-from amela_asr.engine import Capabilities, Options, Recognition, Word
+from amela_asr.engine import Capabilities, Recognition, Word
+from amela_asr.engines.canary import CanaryRecognizer
 from amela_asr.engines.checkpoint import Checkpoint
 from amela_asr.engines.ctc_words import best_path, words_of
+from amela_asr.engines.nemo_recognizer import NemoRecognizer, best_of
 from amela_asr.engines.quiet import quiet_import
-from amela_asr.engines.recognizer import SAMPLE_RATE, Recognizer, Utterance
-from amela_asr.fingerprint import fingerprint
+from amela_asr.engines.recognizer import Recognizer
+from amela_asr.engines.tar_filters import tar_filters
 
-log = logging.getLogger(__name__)
-
-# Raised whenever this module makes something else of the same audio.
-_RESULTS_VERSION = 1
-# FastConformers attend to whole pieces: beyond some minutes memory, not the model, is the limit.
-_MAX_PIECE_SECONDS = 600.0
-# Canary models are trained on up to 40 s.
-_CANARY_MAX_PIECE_SECONDS = 40.0
 # What makes the transducers' decoders tell words with times and confidences.
 _DETAILS = {
+    # Gives the same texts as `greedy`, which for TDT cannot tell confidences.
+    "strategy": "greedy_batch",
     "compute_timestamps": True,
     "preserve_alignments": True,
     "confidence_cfg": {
@@ -55,14 +43,24 @@ def load_nemo(checkpoint: Checkpoint, device: TorchDevice, precision: str) -> Re
         If it is not a speech recognition checkpoint that NeMo can restore.
     """
     with quiet_import():
-        from nemo.collections.asr.models import (  # noqa: PLC0415 - takes ten seconds: only when asked for
-            ASRModel,
-            EncDecCTCModel,
-            EncDecMultiTaskModel,
-            EncDecRNNTModel,
-        )
+        # Takes ten seconds: only when asked for.
+        from nemo.collections.asr import models  # noqa: PLC0415
+        from nemo.utils.model_utils import import_class_by_path  # noqa: PLC0415
+    # These alone: what is derived from them wants more than audio, such as a prompt or a speaker.
+    families: dict[type[Any], type[NemoRecognizer]] = {
+        models.EncDecCTCModel: _CtcRecognizer,
+        models.EncDecCTCModelBPE: _CtcRecognizer,
+        models.EncDecRNNTModel: _TransducerRecognizer,
+        models.EncDecRNNTBPEModel: _TransducerRecognizer,
+        models.EncDecHybridRNNTCTCModel: _TransducerRecognizer,
+        models.EncDecHybridRNNTCTCBPEModel: _TransducerRecognizer,
+        models.EncDecMultiTaskModel: CanaryRecognizer,
+    }
+    path = str(checkpoint.path)
     try:
-        model = ASRModel.restore_from(str(checkpoint.path), map_location=device.torch)
+        with tar_filters():
+            family = import_class_by_path(models.ASRModel.restore_from(path, return_config=True).target)
+            model = family.restore_from(path, map_location=device.torch) if family in families else None
     except Exception as error:
         # Whatever a broken file makes tarfile, OmegaConf or PyTorch raise.
         if device.is_out_of_memory(error) or device.is_broken(error):
@@ -71,86 +69,27 @@ def load_nemo(checkpoint: Checkpoint, device: TorchDevice, precision: str) -> Re
             f"--model {checkpoint.name}: NeMo cannot restore it ({type(error).__name__}: {error});"
             " take a .nemo file of a speech recognition model"
         ) from error
-    families: list[tuple[type[Any], type[_NemoRecognizer]]] = [
-        (EncDecCTCModel, _CtcRecognizer),
-        (EncDecRNNTModel, _TransducerRecognizer),
-        (EncDecMultiTaskModel, _CanaryRecognizer),
-    ]
-    for family, recognizer in families:
-        if isinstance(model, family):
-            return recognizer(model, checkpoint, device, precision)
-    raise ConfigError(
-        f"--model {checkpoint.name}: {type(model).__name__} is none of NeMo's CTC, RNNT, TDT, hybrid or"
-        " Canary models"
-    )
-
-
-class _NemoRecognizer:
-    """What NeMo's families share."""
-
-    name = "nemo"
-    capabilities = Capabilities(word_times=True, word_confidence=True)
-    max_piece_seconds = _MAX_PIECE_SECONDS
-
-    def __init__(self, model: Any, checkpoint: Checkpoint, device: TorchDevice, precision: str) -> None:
-        rate = int(model.preprocessor.featurizer.sample_rate)
-        if rate != SAMPLE_RATE:
-            raise ConfigError(
-                f"--model {checkpoint.name}: it works at {rate} Hz; this server has {SAMPLE_RATE} Hz only"
-            )
-        self.model = checkpoint.name
-        self.device = device
-        self.warnings: tuple[str, ...] = ()
-        self._model = model
-        self._dtype = device.precision(precision)
-        self.fingerprint = fingerprint(
-            _RESULTS_VERSION, version("nemo_toolkit"), str(self._dtype), files=[checkpoint.path]
+    if model is None:
+        raise ConfigError(
+            f"--model {checkpoint.name}: {family.__name__} is none of NeMo's CTC, RNNT, TDT, hybrid or"
+            " Canary models"
         )
-        model.eval().requires_grad_(False)
-        # As transcribe sets them: noise and padding are for training.
-        model.preprocessor.featurizer.dither = 0.0
-        model.preprocessor.featurizer.pad_to = 0
-        for part in self._parts():
-            part.to(self._dtype)
-        self._frame_seconds = float(model.cfg.preprocessor.window_stride) * model.encoder.subsampling_factor
-
-    def kind(self, options: Options) -> Hashable:
-        """Batches with words cost more than those without."""
-        return options.words or options.confidence
-
-    def recognize(self, batch: Sequence[Utterance]) -> list[Recognition | RequestError]:
-        """Recognise a batch."""
-        detailed = any(self.kind(utterance.options) for utterance in batch)
-        with torch.inference_mode():
-            encoded, lengths = self._encode(batch)
-            return list(self._decode(encoded, lengths, detailed))
-
-    def _parts(self) -> list[Any]:
-        """List the modules whose arithmetic may be in less than float32: not the spectrogram's."""
-        model = self._model
-        return [getattr(model, name) for name in ("encoder", "decoder", "joint") if hasattr(model, name)]
-
-    def _encode(self, batch: Sequence[Utterance]) -> tuple[Tensor, Tensor]:
-        audio, lengths = padded(batch, self.device)
-        features, lengths = self._model.preprocessor(input_signal=audio, length=lengths)
-        encoded, lengths = self._model.encoder(audio_signal=features.to(self._dtype), length=lengths)
-        return encoded, lengths
-
-    def _decode(self, encoded: Tensor, lengths: Tensor, detailed: bool) -> list[Recognition]:
-        raise NotImplementedError
+    return families[family](model, checkpoint, device, precision)
 
 
-class _CtcRecognizer(_NemoRecognizer):
+class _CtcRecognizer(NemoRecognizer):
     """EncDecCTCModel and EncDecCTCModelBPE."""
 
     def __init__(self, model: Any, checkpoint: Checkpoint, device: TorchDevice, precision: str) -> None:
         super().__init__(model, checkpoint, device, precision)
         self._vocabulary = [str(token) for token in model.decoder.vocabulary]
+        if not _is_greedy(model):
+            self.capabilities = Capabilities()
 
     def _decode(self, encoded: Tensor, lengths: Tensor, detailed: bool) -> list[Recognition]:
         log_probs = self._model.decoder(encoder_output=encoded).float()
         hypotheses = self._model.decoding.ctc_decoder_predictions_tensor(log_probs, decoder_lengths=lengths)
-        texts = [_best(hypothesis).text.strip() for hypothesis in hypotheses]
+        texts = [best_of(hypothesis).text.strip() for hypothesis in hypotheses]
         if not detailed:
             return [Recognition(text) for text in texts]
         rows = log_probs.cpu().numpy()
@@ -164,14 +103,14 @@ class _CtcRecognizer(_NemoRecognizer):
         return words_of(emissions, self._vocabulary, text, self._frame_seconds)
 
 
-class _TransducerRecognizer(_NemoRecognizer):
+class _TransducerRecognizer(NemoRecognizer):
     """EncDecRNNTModel, with word pieces or without, TDT, and the hybrids' transducer side."""
 
     def __init__(self, model: Any, checkpoint: Checkpoint, device: TorchDevice, precision: str) -> None:
         super().__init__(model, checkpoint, device, precision)
         self._plain = model.decoding
         self._detailed: Any = None
-        if str(model.cfg.decoding.strategy).startswith("greedy"):
+        if _is_greedy(model):
             self._detailed = self._make_detailed()
         else:
             self.capabilities = Capabilities()
@@ -191,7 +130,7 @@ class _TransducerRecognizer(_NemoRecognizer):
     def _decode(self, encoded: Tensor, lengths: Tensor, detailed: bool) -> list[Recognition]:
         decoding = self._detailed if detailed else self._plain
         hypotheses = decoding.rnnt_decoder_predictions_tensor(encoded, lengths, return_hypotheses=detailed)
-        best = [_best(hypothesis) for hypothesis in hypotheses]
+        best = [best_of(hypothesis) for hypothesis in hypotheses]
         if not detailed:
             return [Recognition(hypothesis.text.strip()) for hypothesis in best]
         return [_with_words(hypothesis.text.strip(), self._words(hypothesis)) for hypothesis in best]
@@ -212,50 +151,9 @@ class _TransducerRecognizer(_NemoRecognizer):
         )
 
 
-class _CanaryRecognizer(_NemoRecognizer):
-    """EncDecMultiTaskModel: prompted encoder-decoders, which NeMo can run by `transcribe` alone.
-
-    The device's one thread is the lock that this needs.
-    """
-
-    max_piece_seconds = _CANARY_MAX_PIECE_SECONDS
-
-    def __init__(self, model: Any, checkpoint: Checkpoint, device: TorchDevice, precision: str) -> None:
-        super().__init__(model, checkpoint, device, precision)
-        languages = getattr(model.tokenizer, "langs", None) or ()
-        self.capabilities = Capabilities(languages=tuple(sorted(set(languages) - {"spl_tokens"})))
-
-    def kind(self, options: Options) -> Hashable:
-        """Keep languages apart: `transcribe` has one for all."""
-        return options.language
-
-    def recognize(self, batch: Sequence[Utterance]) -> list[Recognition | RequestError]:
-        """Recognise a batch of one language."""
-        language = batch[0].options.language
-        prompt = {} if language is None else {"source_lang": language, "target_lang": language}
-        hypotheses = self._model.transcribe(
-            [utterance.clip.samples for utterance in batch], batch_size=len(batch), verbose=False, **prompt
-        )
-        if len(hypotheses) != len(batch):
-            raise RuntimeError(f"NeMo gave {len(hypotheses)} texts for {len(batch)} clips")
-        return [Recognition(_best(hypothesis).text.strip()) for hypothesis in hypotheses]
-
-    def _parts(self) -> list[Any]:
-        return [self._model] if self._dtype != torch.float32 else []
-
-
-def padded(batch: Sequence[Utterance], device: TorchDevice) -> tuple[Tensor, Tensor]:
-    """Pad clips to float32[batch, samples] with lengths int64[batch], on the device."""
-    lengths = [len(utterance.clip.samples) for utterance in batch]
-    audio = np.zeros((len(batch), max(lengths)), np.float32)
-    for row, utterance in zip(audio, batch, strict=True):
-        row[: len(utterance.clip.samples)] = utterance.clip.samples
-    return torch.from_numpy(audio).to(device.torch), torch.tensor(lengths, device=device.torch)
-
-
-def _best(hypothesis: Any) -> Any:
-    """Take the best of what beam search gives as a list."""
-    return hypothesis[0] if isinstance(hypothesis, list) else hypothesis
+def _is_greedy(model: Any) -> bool:
+    """Whether its words are those of its best path, whose times and confidences are known."""
+    return str(model.cfg.decoding.strategy).startswith("greedy")
 
 
 def _with_words(text: str, words: tuple[Word, ...]) -> Recognition:

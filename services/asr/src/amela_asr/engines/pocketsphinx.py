@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pocketsphinx
+from amela.common.v1.server_pb2 import Gpu
 from amela_common.audio import Clip
 from amela_common.errors import ConfigError
 from amela_common.pool import WorkerPool
@@ -46,6 +47,8 @@ class PocketsphinxEngine:
     name = "pocketsphinx"
     model = MODEL
     device = "cpu"
+    gpu: Gpu | None = None
+    batch_seconds = 0.0
     warnings: tuple[str, ...] = (
         "for trying things out: about 28 % of the words of read speech come out wrong",
     )

@@ -15,5 +15,7 @@ def quiet_import() -> Iterator[None]:
         from nemo.utils import logging as nemo_logging  # noqa: PLC0415 - after the imports that it is about
 
         nemo_logging.setLevel(logging.ERROR)
+        # It calls every factory function among NeMo's building blocks a missing class.
+        logging.getLogger("hydra").setLevel(logging.CRITICAL)
     finally:
         logging.disable(before)

@@ -12,7 +12,7 @@ from amela_common.errors import ConfigError, RequestError
 from amela_asr.engine import Capabilities, Options, Recognition
 from amela_asr.engines.checkpoint import Checkpoint
 from amela_asr.engines.languages import NAMES
-from amela_asr.engines.nemo import padded
+from amela_asr.engines.nemo_recognizer import padded
 from amela_asr.engines.quiet import quiet_import
 from amela_asr.engines.recognizer import SAMPLE_RATE, Recognizer, Utterance
 from amela_asr.engines.runaway import runs_away
@@ -115,8 +115,9 @@ class _SalmRecognizer:
 
     def _prompt(self, options: Options) -> list[dict[str, str]]:
         prompt = options.prompt or _PROMPT
-        if options.prompt is None and options.language not in (None, "en"):
-            prompt = f"Transcribe the following in {NAMES[str(options.language)]}:"
+        language = (options.language or "en").lower()
+        if options.prompt is None and language != "en":
+            prompt = f"Transcribe the following in {NAMES[language]}:"
         return [{"role": "user", "content": f"{prompt} {self._model.audio_locator_tag}"}]
 
     def _generation(self, limit: int) -> Any:

@@ -10,7 +10,8 @@ from amela_common.audio import Clip
 from amela_common.batching import Budget
 from amela_common.batching.budget import start_budget
 from amela_common.batching.calibration import Measurement, calibrate, calibrate_throughput
-from amela_common.batching.nvml import device_memory_mib
+from amela_common.batching.nvml import visible_gpu
+from amela_common.batching.visible_gpus import MIB
 from amela_common.errors import RequestError
 
 from amela_asr.engine import Options
@@ -40,6 +41,8 @@ class Batching:
         Most padded seconds in a batch. None, and no `items` either: found by calibration.
     device
         Where it is to compute, by PyTorch's name, or ``auto``.
+    memory_mib
+        Memory of its GPU that this server may take. None: all of it.
     """
 
     piece_seconds: float
@@ -47,6 +50,7 @@ class Batching:
     device: str
     items: int | None = None
     seconds: float | None = None
+    memory_mib: int | None = None
 
     @classmethod
     def from_settings(cls, settings: AsrSettings) -> "Batching":
@@ -57,6 +61,7 @@ class Batching:
             settings.device,
             settings.batch_size,
             settings.batch_seconds,
+            settings.gpu_memory_mib,
         )
 
     @property
@@ -78,8 +83,11 @@ class Batching:
         """Ask for the memory of a device that PyTorch has not been asked for yet."""
         if self.device == "cpu":
             return None
+        if self.memory_mib is not None:
+            return self.memory_mib
         position = self.device.removeprefix("cuda").removeprefix(":")
-        return device_memory_mib(int(position) if position.isdigit() else 0)
+        gpu = visible_gpu(int(position) if position.isdigit() else 0)
+        return gpu.total / MIB if gpu else None
 
 
 def find_budget(recognizer: Recognizer, batching: Batching) -> Budget:

@@ -3,12 +3,14 @@
 import asyncio
 import contextlib
 import logging
+import ssl
 from collections.abc import Hashable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tritonclient.grpc.aio as triton
+from amela.common.v1.server_pb2 import Gpu
 from amela_common.audio import Clip
 from amela_common.errors import ConfigError, RequestError
 from amela_common.server import Runtime
@@ -43,6 +45,13 @@ _CHANNEL_OPTIONS = [
     # A Triton that is started anew is found soon.
     ("grpc.max_reconnect_backoff_ms", 2000),
 ]
+# What gRPC says of a connection that TLS prevents, and what to do.
+_CURES = {
+    "CERTIFICATE_VERIFY_FAILED": "its certificate is not of the authority in --triton-ca: take the right one",
+    "Hostname Verification": "its certificate is for another host: use the name in it in --triton-url",
+    "WRONG_VERSION_NUMBER": "it speaks no TLS: start it with TLS, or leave --triton-ca out",
+}
+_MAYBE_TLS = {"Socket closed": "if it speaks TLS, name its certificate's authority with --triton-ca"}
 
 
 class TritonEngine:
@@ -69,12 +78,15 @@ class TritonEngine:
     name = "triton"
     sample_rate = SAMPLE_RATE
     concurrency = _CONCURRENCY
+    # Both are Triton's own affair.
+    gpu: Gpu | None = None
+    batch_seconds = 0.0
 
     def __init__(
         self, url: str, model: str | None, certificate_authority: Path | None, runtime: Runtime
     ) -> None:
-        if certificate_authority is not None and not certificate_authority.is_file():
-            raise ConfigError(f"--triton-ca {certificate_authority}: there is no such file")
+        if certificate_authority is not None:
+            _check_authority(certificate_authority)
         self._url = url
         self._triton_model = self.model = model or MODEL
         self._runtime = runtime
@@ -167,7 +179,9 @@ class TritonEngine:
         status, message = str(error.status()).removeprefix("StatusCode."), str(error.message())
         if status == "NOT_FOUND":
             return f"Triton at {self._url} has no model {self._triton_model} ({message})"
-        return f"Triton at {self._url} does not answer ({status}: {message})"
+        known = _MAYBE_TLS if self._certificate_authority is None else _CURES
+        cures = "".join(f"; {cure}" for sign, cure in known.items() if sign in message)
+        return f"Triton at {self._url} does not answer ({status}: {message}){cures}"
 
     async def _watch_forever(self) -> None:
         while True:
@@ -198,6 +212,16 @@ class TritonEngine:
         if self._away is not None:
             self._away = None
             self._runtime.resume()
+
+
+def _check_authority(path: Path) -> None:
+    # gRPC itself says this on standard error alone, for each call.
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError as error:
+        raise ConfigError(f"--triton-ca {path}: there is no certificate in it; give a PEM file") from error
+    except OSError as error:
+        raise ConfigError(f"--triton-ca {path}: {error.strerror}") from error
 
 
 def _input(name: str, values: "np.ndarray[Any, Any]", kind: str) -> Any:
