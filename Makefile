@@ -10,13 +10,14 @@ STAGE ?= asr
 ENGINE ?= pocketsphinx
 DEMO := $(if $(filter sts,$(STAGE)),sts,$(ENGINE))
 
-.PHONY: help demo demo-pocketsphinx demo-nemo demo-sts test test-embedded test-nemo test-sts lint bench clean
+.PHONY: help images demo demo-pocketsphinx demo-nemo demo-sts test test-embedded test-nemo test-sts test-system lint bench clean
 help:
 	@echo "make demo        set up, start servers, transcribe real speech, show the word error rate"
 	@echo "                 (ENGINE=nemo: a tiny NeMo model; STAGE=sts: resynthesis through units)"
 	@echo "make test        set up, run the whole suite, print the coverage"
 	@echo "make lint        ruff, mypy --strict, buf lint, shellcheck"
 	@echo "make bench       all benchmarks; make bench-NAME runs bench/NAME.py"
+	@echo "make images      Apptainer images; make image-vad, image-asr, … builds one"
 	@echo "make clean       remove what the commands above made"
 
 # $(call environment,FOLDER,LOCK,DISTRIBUTIONS): make an environment from a lock, our own code editable.
@@ -79,14 +80,19 @@ test: .venv/.ready
 	$(MAKE) test-embedded
 	$(MAKE) test-nemo
 	$(MAKE) test-sts
+	$(MAKE) test-system
 	.venv/bin/coverage combine --quiet
 	.venv/bin/coverage report --fail-under=90
 test-embedded: .venv/.ready $(BUF)
-	.venv/bin/coverage run -m pytest $(PYTEST_ARGS) --ignore-glob='*/sts' --ignore-glob='*/nemo' --ignore-glob='*/triton'
+	.venv/bin/coverage run -m pytest $(PYTEST_ARGS) --ignore=tests/system --ignore-glob='*/sts' --ignore-glob='*/nemo' --ignore-glob='*/triton'
 test-nemo: .venv-nemo/.ready .venv-triton/.ready
 	OMP_NUM_THREADS=1 .venv-nemo/bin/coverage run -m pytest $(PYTEST_ARGS) tests/integration/asr/nemo tests/integration/asr/triton tests/unit/asr
 test-sts: .venv-sts/.ready
 	OMP_NUM_THREADS=1 .venv-sts/bin/coverage run -m pytest $(PYTEST_ARGS) tests/unit/sts tests/integration/sts
+# A real SLURM and a real Apptainer, on this machine.
+test-system: .venv/.ready
+	tools/system-packages slurm-wlm munge mmdebstrap
+	.venv/bin/coverage run -m pytest $(PYTEST_ARGS) tests/system
 
 lint: .venv/.ready .venv-nemo/.ready .venv-sts/.ready $(BUF)
 	tools/system-packages shellcheck
@@ -96,7 +102,7 @@ lint: .venv/.ready .venv-nemo/.ready .venv-sts/.ready $(BUF)
 	.venv-nemo/bin/mypy services/common/src services/asr/src bench/asr.py
 	.venv-sts/bin/mypy services/sts/src bench/sts.py examples/demo_sts.py
 	cd protos && ../$(BUF) lint
-	shellcheck tools/system-packages .ci/run services/asr/triton/start
+	shellcheck -x .ci/run tools/* slurm/*.slurm apptainer/common/install services/asr/triton/start
 
 bench: bench-vad bench-rpc bench-cluster bench-daylong bench-asr bench-sts
 bench-asr: .venv-nemo/.ready .venv-triton/.ready
@@ -105,6 +111,21 @@ bench-sts: .venv-sts/.ready
 	.venv-sts/bin/python bench/sts.py
 bench-%: .venv/.ready
 	.venv/bin/python bench/$*.py
+
+# Images of the stages and the client, in images/. BOOTSTRAP, BASE, INDEX, LOCK, FAIRSEQ and TEXTLESS go to the
+# recipes (apptainer/README.md explains them); BUILD_OPTIONS to `apptainer build`.
+APPTAINER ?= $(or $(shell command -v apptainer),tools/apptainer)
+IMAGES ?= images
+REVISION = $(or $(shell git describe --always --abbrev=40 --exclude='*' --dirty 2>/dev/null),unknown)
+# $(call argument,NAME): pass on what the command line of make says.
+argument = $(if $(findstring command line,$(origin $(1))),--build-arg '$(1)=$($(1))')
+images: image-vad image-asr image-sts image-client
+image-asr-embedded: RECIPE_ARGUMENTS := --build-arg LOCK=embedded.lock
+image-%:
+	mkdir -p $(IMAGES)
+	$(if $(wildcard $(BASE).binds),APPTAINER_BIND=$$(cat $(BASE).binds)) $(APPTAINER) build --force --build-arg REVISION=$(REVISION) \
+	    $(foreach name,BOOTSTRAP BASE INDEX LOCK FAIRSEQ TEXTLESS,$(call argument,$(name))) $(RECIPE_ARGUMENTS) \
+	    --warn-unused-build-args $(BUILD_OPTIONS) $(IMAGES)/$*.sif apptainer/$(firstword $(subst -, ,$*)).def
 
 clean:
 	rm -rf .venv* .demo .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules
