@@ -31,7 +31,7 @@ def installed(recipe: Path) -> tuple[str, list[str]]:
     text = recipe.read_text()
     defaults = dict(re.findall(r"^ +(\w+)=(\S+)$", text, re.MULTILINE))
     text = text.replace("{{ LOCK }}", defaults.get("LOCK", ""))
-    [(lock, distributions)] = re.findall(r"/build/apptainer/common/install (\S+) (.+)", text)
+    [(lock, distributions)] = re.findall(r"apptainer/common/install (\S+) (.+)", text)
     return lock, ["protos", *distributions.split()]
 
 
@@ -95,4 +95,4 @@ def test_make_hands_the_source_revision_and_the_given_arguments_to_the_recipe() 
     for argument in ("'BOOTSTRAP=localimage'", "'BASE=/base'", "'TEXTLESS='"):
         assert f"--build-arg {argument}" in command
     assert "FAIRSEQ" not in command
-    assert command.rstrip().endswith("images/sts.sif apptainer/sts.def")
+    assert "images/sts.sif apptainer/sts.def" in command

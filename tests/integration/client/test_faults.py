@@ -72,9 +72,10 @@ def test_a_server_told_to_end_drains_and_nothing_fails(
     check_output(cli, manifest)
 
 
-def test_a_server_that_comes_during_a_run_helps(
-    cli: Cli, manifest: list[Line], start_vad: StartServer
-) -> None:
+def test_a_server_that_comes_during_a_run_helps(cli: Cli, start_vad: StartServer) -> None:
+    # The run must last for longer than the second server takes to start and to be found.
+    manifest = clips(1000, 1.5)
+    cli.write("data.json", *manifest)
     first = start_vad()
     client = cli.start(*run_with(first))
     wait_until(lambda: calls(first) > 3)

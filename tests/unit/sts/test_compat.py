@@ -1,6 +1,7 @@
 """Each accommodation is still needed: without it the error is there, with it it is gone."""
 
 import dataclasses
+import os
 import subprocess
 import sys
 import zipfile
@@ -12,7 +13,7 @@ import pytest
 import torch
 from amela_sts import compat
 from amela_sts.commands import known_errors
-from amela_sts.compat import integral_floats, numpy_aliases, safe_globals, versions
+from amela_sts.compat import checkpoint_folder, integral_floats, numpy_aliases, safe_globals, versions
 from omegaconf import II, OmegaConf
 from omegaconf.errors import ValidationError
 
@@ -51,6 +52,30 @@ def test_python_311_refuses_the_defaults_of_fairseq_and_hydra(module: str, messa
     assert failed.returncode == 1
     assert message in failed.stderr
     assert _import_without("nothing", module).returncode == 0
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_textless_is_shown_a_folder_that_is_there_while_it_is_imported(
+    named: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Or it makes one where, as in a container, nothing can be written.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("TEXTLESS_CHECKPOINT_ROOT", raising=False)
+    if named:
+        monkeypatch.setenv("TEXTLESS_CHECKPOINT_ROOT", "/proc/textless")
+    before = os.environ.get("TEXTLESS_CHECKPOINT_ROOT")
+    with checkpoint_folder.ACCOMMODATION.held():
+        assert Path(os.environ["TEXTLESS_CHECKPOINT_ROOT"]).is_dir()
+    assert os.environ.get("TEXTLESS_CHECKPOINT_ROOT") == before
+    assert not (tmp_path / ".textless").exists()
+
+
+def test_a_folder_of_checkpoints_that_is_there_stays_textlesss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TEXTLESS_CHECKPOINT_ROOT", str(tmp_path))
+    with checkpoint_folder.ACCOMMODATION.held():
+        assert os.environ["TEXTLESS_CHECKPOINT_ROOT"] == str(tmp_path)
 
 
 def test_numpy_has_lost_the_names_that_fairseq_of_2021_reads() -> None:

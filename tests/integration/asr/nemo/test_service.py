@@ -267,13 +267,23 @@ def test_a_staged_model_needs_no_network(start: Any, models: Path, tdt: Caller, 
     offline.server.terminate()
 
 
-def test_a_broken_checkpoint_is_one_line_and_exit_code_2(models: Path, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_work_is_one_line_and_exit_code_2(models: Path, tmp_path: Path) -> None:
+    from ....models.nemo_tiny.derived import with_decoding
+
     broken = tmp_path / "broken.nemo"
     broken.write_bytes((models / "tdt.nemo").read_bytes()[:500_000])
     folder = tmp_path / "salm"
     shutil.copytree(models / "salm", folder)
     (folder / "tokenizer.json").unlink()
-    for model, said in ((broken, "cannot restore it"), (folder, "the tokenizer's vocabulary")):
+    # A library that is not in the lock.
+    beam = {"beam_size": 4, "beam_alpha": 1.0, "beam_beta": 0.0, "return_best_hypothesis": True}
+    decoding = {"strategy": "pyctcdecode", "beam": {**beam, "kenlm_path": None}}
+    foreign = with_decoding(models / "ctc-char.nemo", tmp_path / "foreign.nemo", decoding)
+    for model, said in (
+        (broken, "cannot restore it"),
+        (folder, "the tokenizer's vocabulary"),
+        (foreign, "not here (Could not load `pyctcdecode`"),
+    ):
         ended = subprocess.run(
             [program("amela-asr"), "--model", str(model), "--registry", str(tmp_path / "registry")],
             capture_output=True,
@@ -283,4 +293,4 @@ def test_a_broken_checkpoint_is_one_line_and_exit_code_2(models: Path, tmp_path:
         )
         assert ended.returncode == 2
         last = ended.stderr.splitlines()[-1]
-        assert last.startswith("amela-asr: --model") and said in last
+        assert last.startswith("amela-asr: --model") and model.name in last and said in last

@@ -69,7 +69,14 @@ class BatchedEngine:
                 f"--max-piece-seconds {self._batching.piece_seconds:g}: {self.model} takes pieces of at most"
                 f" {self.max_piece_seconds:g} s"
             )
-        await self._thread.run(try_out, recognizer)
+        try:
+            await self._thread.run(try_out, recognizer)
+        except (ImportError, FileNotFoundError) as error:
+            # Some ways of decoding want a library or a language model of their own, and say so in lines.
+            raise ConfigError(
+                f"--model {self.model} wants for decoding what is not here ({' '.join(str(error).split())});"
+                " install it, or save the checkpoint with another decoding strategy"
+            ) from error
         budget = await self._thread.run(find_budget, recognizer, self._batching)
         self.batch_seconds = round(budget.seconds, 1)
         log.info("batches", extra={"budget_seconds": self.batch_seconds})

@@ -65,8 +65,10 @@ def load_nemo(checkpoint: Checkpoint, device: TorchDevice, precision: str) -> Re
         # Whatever a broken file makes tarfile, OmegaConf or PyTorch raise.
         if device.is_out_of_memory(error) or device.is_broken(error):
             raise
+        # What OmegaConf says takes several lines.
+        words = " ".join(str(error).split())
         raise ConfigError(
-            f"--model {checkpoint.name}: NeMo cannot restore it ({type(error).__name__}: {error});"
+            f"--model {checkpoint.name}: NeMo cannot restore it ({type(error).__name__}: {words});"
             " take a .nemo file of a speech recognition model"
         ) from error
     if model is None:

@@ -17,6 +17,7 @@ from typing import Any
 from amela_common.errors import ConfigError
 
 from amela_sts.compat import (
+    checkpoint_folder,
     dataclass_defaults,
     integral_floats,
     numpy_aliases,
@@ -29,6 +30,7 @@ ACCOMMODATIONS = (
     dataclass_defaults.ACCOMMODATION,
     numpy_aliases.ACCOMMODATION,
     torchaudio_resample.ACCOMMODATION,
+    checkpoint_folder.ACCOMMODATION,
     integral_floats.ACCOMMODATION,
     safe_globals.ACCOMMODATION,
 )
