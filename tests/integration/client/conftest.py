@@ -74,7 +74,7 @@ def clips(count: int, seconds: float = 1.0) -> list[Line]:
     for index in range(count):
         sentence = sentences[index % len(sentences)]
         room = sentence["duration"] - seconds
-        offset = round(0.1 + (index // len(sentences)) * 0.037 % (room - 0.1), 3)
+        offset = round(0.1 + (index // len(sentences)) * 0.0073 % (room - 0.1), 4)
         path = str(EXAMPLES / sentence["audio_filepath"])
         lines.append({"audio_filepath": path, "offset": offset, "duration": seconds, "id": f"clip-{index}"})
     return lines
