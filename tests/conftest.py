@@ -14,7 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import hypothesis
 import pytest
+
+# No test depends on how busy the machine is.
+hypothesis.settings.register_profile("amela", deadline=None)
+hypothesis.settings.load_profile("amela")
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 START_TIMEOUT_SECONDS = 60

@@ -171,11 +171,11 @@ def _is_transient(outcome: Outcome) -> bool:
 def test_runs_that_are_killed_at_any_time_lose_and_double_nothing(tmp_path: Path) -> None:
     run_state_machine_as_test(
         lambda: KilledRuns(tmp_path / "journal"),
-        settings=settings(max_examples=25, stateful_step_count=25, deadline=None),
+        settings=settings(max_examples=25, stateful_step_count=25),
     )
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     outcomes=st.lists(results | failures, max_size=6),
     damage=st.binary(min_size=1, max_size=40),

@@ -330,7 +330,6 @@ json_values = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     st.lists(st.dictionaries(st.text(max_size=5), json_values, max_size=4), min_size=1, max_size=8),
     st.sampled_from(["\n", "\r\n", "\n\n"]),
@@ -358,7 +357,6 @@ def test_fields_of_any_kind_come_through(
             assert json.dumps(item.fields) == json.dumps(json.loads(line))
 
 
-@settings(deadline=None)
 @given(
     st.binary(max_size=300) | st.text(st.sampled_from('{}[]",:\\/\n\r 0aé\0'), max_size=80).map(str.encode)
 )
@@ -378,7 +376,7 @@ def test_no_content_can_crash_the_reader(
 
 
 @given(st.lists(st.integers(0, 500), max_size=2_000))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_the_line_of_the_first_of_equal_keys_is_found(keys: list[int]) -> None:
     seen = FirstLines()
     first: dict[int, int] = {}

@@ -240,7 +240,7 @@ def test_errors_are_named_after_the_output(output: str, errors: str) -> None:
 kinds = st.sampled_from(["result", "failure", "skipped", "bad JSON", "duplicate", "blank"])
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(kinds=st.lists(kinds, max_size=12), random=st.randoms(use_true_random=False), in_place=st.booleans())
 def test_every_line_comes_out_exactly_once_in_order(
     tmp_path_factory: pytest.TempPathFactory, kinds: list[str], random: Random, in_place: bool
@@ -300,7 +300,6 @@ members = st.dictionaries(names, values, max_size=5)
 layouts = st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", "  : ")])
 
 
-@settings(deadline=None)
 @given(own=members, added=members, layout=layouts, ascii_only=st.booleans())
 def test_fields_are_added_and_taken_away_as_in_a_dictionary(
     own: dict[str, object], added: dict[str, object], layout: tuple[str, str], ascii_only: bool
@@ -312,7 +311,6 @@ def test_fields_are_added_and_taken_away_as_in_a_dictionary(
     assert json.loads(without_fields(raw, added.keys())) == without
 
 
-@settings(deadline=None)
 @given(values)
 def test_every_value_becomes_one_line_of_utf_8(value: object) -> None:
     line = dumps(value)

@@ -588,7 +588,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(SERVERS, st.lists(st.floats(0, 30), max_size=60), EVENTS)
 def test_every_task_ends_exactly_once_whatever_happens_to_the_servers(
     servers: list[dict[str, float]], lengths: list[float], events: list[tuple[float, int, str]]

@@ -51,7 +51,7 @@ def test_names_sort_in_the_order_of_their_numbers(tmp_path: Path) -> None:
     assert (shares[0].name, shares[100].name) == ("data_split_000.json", "data_split_100.json")
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(count=st.integers(1, 40), splits=st.integers(1, 40), reverse=st.booleans())
 def test_splitting_and_merging_gives_the_manifest_back(
     tmp_path_factory: pytest.TempPathFactory, count: int, splits: int, reverse: bool

@@ -24,7 +24,7 @@ def expected(options: SegmentationOptions) -> list[Edge]:
     return [edge for run in found for edge in (Edge(run.start, True), Edge(run.end, False))]
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(
     st.integers(1, 5000),
     st.builds(SegmentationOptions, merge_gap=st.floats(0, 0.3), padding=st.floats(0, 0.3)),

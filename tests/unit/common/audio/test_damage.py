@@ -211,7 +211,7 @@ def test_hostile_headers_cost_no_memory_and_no_time(
     assert all(reason.startswith("AUDIO_") for reason in reasons if reason != "OK"), answer
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(kind=st.sampled_from(KINDS), data=st.data())
 def test_no_damage_leads_to_anything_but_samples_or_a_reason(
     kind: str, data: st.DataObject, recordings: dict[str, bytes], read: Read

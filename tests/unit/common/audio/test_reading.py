@@ -158,7 +158,7 @@ def recordings(speech: Samples, write: Write, encode: Encode, wav: Wav) -> dict[
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     kind=st.sampled_from(KINDS),
     start=st.floats(0, 5.9),
@@ -192,7 +192,7 @@ def test_a_stretch_is_resampled_as_if_nothing_lay_around_it(
     assert np.array_equal(read(content, start=1.0, duration=1.0), read(alone))
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(block_seconds=st.floats(0.001, 30), rate=st.sampled_from([8_000, 16_000, 22_050]))
 def test_blocks_are_the_clip_in_pieces(
     block_seconds: float, rate: int, speech: Samples, write: Write

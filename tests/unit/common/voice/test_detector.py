@@ -53,7 +53,7 @@ def test_no_samples_give_no_frames() -> None:
     assert detect(SPEECH[:0], chunk=1).shape == (0,)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(1, 3000))
 def test_the_size_of_chunks_does_not_matter(chunk: int) -> None:
     assert np.array_equal(detect(SPEECH[:8000], chunk), detect(SPEECH[:8000]))
