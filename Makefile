@@ -35,7 +35,7 @@ endef
 torch = $(1)/bin/pip install --quiet $$(grep '^torch==' $(2))
 
 # The VAD server, the ASR server with its embedded engine, and the client.
-.venv/.ready: apptainer/embedded.lock tests/requirements.lock $(PROTOS) services/common/pyproject.toml services/vad/pyproject.toml services/asr/pyproject.toml client/pyproject.toml
+.venv/.ready: apptainer/embedded.lock apptainer/vad.lock apptainer/client.lock tests/requirements.lock $(PROTOS) services/common/pyproject.toml services/vad/pyproject.toml services/asr/pyproject.toml client/pyproject.toml
 	tools/system-packages libc++1 python3-venv
 	$(call environment,.venv,apptainer/embedded.lock,services/common services/vad services/asr client)
 	touch $@
@@ -128,5 +128,5 @@ image-%:
 	    --warn-unused-build-args $(BUILD_OPTIONS) $(IMAGES)/$*.sif apptainer/$(firstword $(subst -, ,$*)).def
 
 clean:
-	rm -rf .venv* .demo .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules
+	rm -rf .venv* .demo .apptainer images .coverage* .mypy_cache .pytest_cache .ruff_cache .hypothesis tests/node/node_modules
 	find . -name __pycache__ -prune -exec rm -rf {} + -o -name '*.egg-info' -prune -exec rm -rf {} +

@@ -115,7 +115,9 @@ class FakeServer:
         return self.drains_at - asyncio.get_running_loop().time()
 
     async def close(self) -> None:
-        """Nothing to give up."""
+        """Break the calls in flight, as a channel that is closed does."""
+        for work in self._calls:
+            work.cancel()
 
     def kill(self) -> None:
         """Break every call and refuse new ones."""

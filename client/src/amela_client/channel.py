@@ -1,5 +1,6 @@
 """A connection to one server: TLS with the very certificate it registered, its token, its calls."""
 
+import asyncio
 import itertools
 import uuid
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -76,6 +77,13 @@ class Connection:
             return self._read(await call(request, timeout=timeout, metadata=self._metadata()))
         except grpc.aio.AioRpcError as error:
             raise self._explain(error) from error
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            # Nobody has cancelled the caller: the channel was closed under the call.
+            message = f"the connection to {self.name} was closed before it had answered"
+            raise CallError("CANCELLED", message, transient=True) from None
 
     async def probe(self) -> ServerInfo:
         """Ask whether the server takes calls, and what it is."""

@@ -250,7 +250,8 @@ class Fleet(Generic[ResultT]):
             except CallError as error:
                 member.problem = error
                 member.tried.set()
-            if not member.listed:
+            # One that drains has left the registry, and still answers what it works on.
+            if not member.listed and not member.window.in_flight:
                 del self._members[member.server]
                 await member.server.close()
                 return

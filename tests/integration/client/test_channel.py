@@ -287,3 +287,23 @@ async def foreign_server(
         yield port
     finally:
         await server.stop(None)
+
+
+async def test_a_call_whose_connection_is_closed_fails_for_a_reason_that_may_pass(echo: Any) -> None:
+    async with connected(endpoint_of(echo)) as connection:
+        call = asyncio.create_task(connection.call(request("sleep:30"), 60))
+        await asyncio.sleep(0.5)
+        await connection.close()
+        # Not as cancelled: whoever waits for it would take that for its own end.
+        with pytest.raises(CallError, match="was closed before it had answered") as caught:
+            await call
+    assert caught.value.transient
+
+
+async def test_a_call_that_is_cancelled_is_cancelled(echo: Any) -> None:
+    async with connected(endpoint_of(echo)) as connection:
+        call = asyncio.create_task(connection.call(request("sleep:30"), 60))
+        await asyncio.sleep(0.5)
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call

@@ -98,6 +98,15 @@ async def test_nothing_fails_when_a_server_drains(two: Any) -> None:
     assert leaving.process.wait(30) == 0
 
 
+async def test_what_a_draining_server_works_on_is_waited_for(two: Any) -> None:
+    leaving, _ = two
+    # One for each, beside which others end: far longer than it takes to notice that a server drains.
+    tasks = [task(n, f"entry{n}:3" if n in {16, 17} else "") for n in range(ENTRIES)]
+    outcomes = await run_through(leaving.registry, tasks, 20, leaving.process.terminate)
+    assert_all_answered_once(outcomes)
+    assert {outcome.tries for outcome in outcomes} == {1}
+
+
 async def test_a_stopped_server_is_overtaken(two: Any) -> None:
     silent, lively = two
     outcomes = await run_through(

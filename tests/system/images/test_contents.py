@@ -93,6 +93,14 @@ def test_nothing_stays_of_what_an_image_was_built_with(all_images: Images, name:
     assert shell(all_images(name), script, "--contain") == ""
 
 
+def test_the_client_has_its_job_scripts(images: Images) -> None:
+    # In the sources, a link leads to them.
+    script = "cd /opt/amela/lib/python3*/site-packages/amela_client/slurm && ls *.slurm"
+    assert shell(images("client"), script).split() == sorted(
+        path.name for path in (ROOT / "slurm").glob("*.slurm")
+    )
+
+
 def test_every_module_is_compiled(images: Images) -> None:
     # Or each start, and each worker's, would compile what it imports.
     script = "find /opt/amela/lib -name '*.py' | wc -l; find /opt/amela/lib -name '*.pyc' | wc -l"
