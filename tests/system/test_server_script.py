@@ -194,7 +194,7 @@ def test_one_server_that_fails_takes_the_others_along(service: Service, local: L
 def test_launch_that_was_taken_down_starts_nothing(service: Service, local: Local) -> None:
     (service.folder / "stopped").touch()
     assert local.run(*SERVER) == 0
-    assert "taken down" in service.log("local")
+    assert "told to end" in service.log("local")
     assert not service.registry.exists()
 
 
@@ -406,7 +406,7 @@ def test_job_of_a_launch_that_was_taken_down_ends_well_without_a_server(jobs: Jo
     (service.folder / "stopped").touch()
     job = jobs.submit()
     jobs.slurm.wait_for(job, "COMPLETED")
-    assert "taken down" in service.log(job)
+    assert "told to end" in service.log(job)
     assert not service.registry.exists()
 
 

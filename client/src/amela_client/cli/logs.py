@@ -48,10 +48,10 @@ def logs_command(
     async def show_and_follow() -> None:
         launcher = launcher_of(launch)
 
-        def over() -> set[str]:
-            return set(launch.jobs()) - {each.id for each in launcher.jobs([launch.job_name])}
+        def present() -> set[str]:
+            return {each.id for each in launcher.jobs([launch.job_name])}
 
-        async with aclosing(follow(launch, job=job, lines=lines, over=over)) as coming:
+        async with aclosing(follow(launch, job=job, lines=lines, present=present)) as coming:
             async for line in coming:
                 show(line)
 

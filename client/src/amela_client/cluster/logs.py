@@ -47,7 +47,7 @@ def jobs_with_logs(launch: Launch, job: str | None = None) -> list[str]:
 
 
 async def follow(
-    launch: Launch, *, job: str | None, lines: int, over: Callable[[], Collection[str]]
+    launch: Launch, *, job: str | None, lines: int, present: Callable[[], Collection[str]]
 ) -> AsyncGenerator[LogLine, None]:
     """Give the last lines of each log, then new ones as they come, until all jobs are over.
 
@@ -55,19 +55,20 @@ async def follow(
     ----------
     job
         The one job to follow. None: all of the launch, also those that begin later.
-    over
-        Tells which jobs are over. Blocks.
+    present
+        Tells which jobs are not over. Blocks.
     """
     readers: dict[str, _Reader] = {}
     while True:
-        ended = await asyncio.to_thread(over)
-        for each in jobs_with_logs(launch, job):
+        going_on = await asyncio.to_thread(present)
+        # A launch that is taken down forgets its jobs.
+        for each in [] if job in readers else jobs_with_logs(launch, job):
             if each not in readers:
                 readers[each] = _Reader(launch.log(each), lines)
         for each, reader in readers.items():
             for text in reader.read():
                 yield LogLine(each, text)
-        if all(each in ended for each in readers):
+        if not any(each in going_on for each in readers):
             return
         await asyncio.sleep(_POLL_SECONDS)
 

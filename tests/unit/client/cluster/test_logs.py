@@ -63,11 +63,11 @@ def test_a_job_that_the_launch_does_not_have_is_refused(launch: Launch) -> None:
 
 async def test_what_is_written_while_logs_are_followed_comes_in_whole_lines(launch: Launch) -> None:
     launch.log("1").write_text("old\nlast\nhal")
-    over: set[str] = set()
+    present = {"1", "2"}
     got: list[LogLine] = []
 
     async def take() -> None:
-        async for line in follow(launch, job=None, lines=2, over=lambda: over):
+        async for line in follow(launch, job=None, lines=2, present=lambda: present):
             got.append(line)
             if line.text == "last":
                 with launch.log("1").open("a") as file:
@@ -75,8 +75,24 @@ async def test_what_is_written_while_logs_are_followed_comes_in_whole_lines(laun
             if line.text == "half":
                 launch.log("2").write_text("late\n")
             if line.text == "late":
-                over.update(("1", "2"))
+                present.clear()
 
     async with asyncio.timeout(20):
         await take()
     assert got == [LogLine("1", "last"), LogLine("1", "half"), LogLine("2", "late")]
+
+
+async def test_following_ends_with_a_launch_that_is_taken_down_and_its_jobs_forgotten(launch: Launch) -> None:
+    launch.log("1").write_text("last\n")
+    present = {"1", "2"}
+    got: list[LogLine] = []
+
+    async def take(job: str | None) -> None:
+        async for line in follow(launch, job=job, lines=2, present=lambda: present):
+            got.append(line)
+            present.clear()
+            launch.remove(keep_logs=True)
+
+    async with asyncio.timeout(20):
+        await take("1")
+    assert got == [LogLine("1", "last")]
