@@ -24,12 +24,23 @@ def test_the_wrapper_on_path_is_not_taken_for_apptainer(images: Images) -> None:
 
 
 def test_first_calls_at_the_same_time_make_one_whole_apptainer(images: Images, scratch: Path) -> None:
-    with ThreadPoolExecutor() as threads:
-        calls = [
-            threads.submit(apptainer, "--version", AMELA_APPTAINER=str(scratch / "new")) for _ in range(3)
-        ]
-        assert all(call.result().stdout.startswith("apptainer version ") for call in calls)
+    for done in _at_once(3, scratch / "new"):
+        assert done.stdout.startswith("apptainer version ")
     assert not (scratch / "new" / "sid.partial").exists()
+
+
+def test_calls_at_the_same_time_all_see_the_machines_folders(images: Images, scratch: Path) -> None:
+    _at_once(1, scratch / "new")
+    for _ in range(5):
+        for name in ("home", "media", "opt", "srv", "tmp"):
+            (scratch / "new" / "sid" / name).rmdir()
+        assert [done.stderr for done in _at_once(6, scratch / "new")] == [""] * 6
+
+
+def _at_once(count: int, home: Path) -> list[subprocess.CompletedProcess[str]]:
+    with ThreadPoolExecutor(count) as threads:
+        calls = [threads.submit(apptainer, "--version", AMELA_APPTAINER=str(home)) for _ in range(count)]
+    return [call.result() for call in calls]
 
 
 def test_an_ordinary_user_is_told_what_root_has_to_do_first(images: Images, scratch: Path) -> None:
