@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,15 @@ def environment_of(pid: int) -> dict[str, str]:
     """Return the environment that a process was started with."""
     pairs = Path(f"/proc/{pid}/environ").read_bytes().decode().split("\0")
     return dict(pair.split("=", 1) for pair in pairs if "=" in pair)
+
+
+def lives(group: int) -> bool:
+    """Say whether any process is left of a group."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
 
 
 def stand_in(folder: Path, name: str, body: str) -> str:
@@ -116,9 +126,10 @@ def local(service: Service) -> Iterator[Local]:
     local = Local(service)
     yield local
     for process in local.processes:
-        if process.poll() is None:
+        # Servers may outlive their script.
+        with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        process.wait()
 
 
 def test_without_slurm_it_serves_until_it_is_told_to_end(service: Service, local: Local) -> None:
@@ -140,6 +151,65 @@ def test_without_slurm_a_server_runs_on_each_gpu(service: Service, local: Local)
     process.terminate()
     assert process.wait(30) == 0
     assert registrations(service.registry) == []
+
+
+@pytest.fixture
+def two_gpus(tmp_path: Path) -> str:
+    """Give a PATH whose stand-in for nvidia-smi lists a GPU, and another that MIG has cut in two."""
+    listing = [
+        f"GPU 0: NVIDIA A100-SXM4-40GB (UUID: GPU-{tmp_path.name})",
+        f"GPU 1: NVIDIA A100-SXM4-40GB (UUID: GPU-{tmp_path.name}-cut)",
+        f"  MIG 3g.20gb     Device  0: (UUID: MIG-{tmp_path.name}-0)",
+        f"  MIG 3g.20gb     Device  1: (UUID: MIG-{tmp_path.name}-1)",
+    ]
+    (tmp_path / "gpus").write_text("\n".join(listing))
+    body = f'[ "$1" = --list-gpus ] && cat {tmp_path}/gpus || echo 40960'
+    return stand_in(tmp_path / "programs", "nvidia-smi", body)
+
+
+def test_without_slurm_servers_take_gpus_that_no_other_has(
+    service: Service, local: Local, tmp_path: Path, two_gpus: str
+) -> None:
+    devices = [f"GPU-{tmp_path.name}", f"MIG-{tmp_path.name}-0", f"MIG-{tmp_path.name}-1"]
+    first = local.start(*SERVER, PATH=two_gpus, AMELA_GPUS="1")
+    service.wait_for_servers(1)
+    second = local.start(*SERVER, PATH=two_gpus, AMELA_GPUS="2")
+    found = service.wait_for_servers(3)
+    used = [environment_of(each["pid"])["CUDA_VISIBLE_DEVICES"] for each in found]
+    assert sorted(used) == devices
+    assert local.run(*SERVER, PATH=two_gpus, AMELA_GPUS="1") == 2
+    assert "1 GPU(s) are asked for, and of 3 on " in service.log("local")
+    assert "0 are free: lower --count, share them with --per-gpu, or do without" in service.log("local")
+    first.terminate()
+    assert first.wait(30) == 0
+    third = local.start(*SERVER, PATH=two_gpus, AMELA_GPUS="1")
+    assert sorted(each["pid"] for each in service.wait_for_servers(3)) != sorted(
+        each["pid"] for each in found
+    )
+    assert [second.poll(), third.poll()] == [None, None]
+
+
+def test_gpus_are_held_until_the_last_server_has_ended(
+    service: Service, local: Local, tmp_path: Path, two_gpus: str
+) -> None:
+    script = local.start(*SERVER, PATH=two_gpus, AMELA_GPUS="3")
+    found = service.wait_for_servers(3)
+    script.kill()
+    script.wait()
+    assert local.run(*SERVER, PATH=two_gpus, AMELA_GPUS="1") == 2
+    for each in found:
+        os.kill(each["pid"], signal.SIGTERM)
+    wait_until(lambda: not lives(script.pid))
+    local.start(*SERVER, PATH=two_gpus, AMELA_GPUS="3")
+    service.wait_for_servers(3)
+
+
+@pytest.mark.parametrize(("visible", "there"), [("", 0), ("7", 1)])
+def test_gpus_that_the_user_hides_are_not_taken(
+    service: Service, local: Local, two_gpus: str, visible: str, there: int
+) -> None:
+    assert local.run(*SERVER, PATH=two_gpus, AMELA_GPUS="2", CUDA_VISIBLE_DEVICES=visible) == 2
+    assert f"2 GPU(s) are asked for, and of {there} on " in service.log("local")
 
 
 def test_without_a_launch_folder_it_serves_all_the_same(service: Service, local: Local) -> None:

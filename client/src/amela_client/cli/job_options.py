@@ -40,7 +40,7 @@ Gres = Annotated[
     str | None,
     typer.Option(
         metavar="GRES",
-        help="Resources: gpu:1, or gpu:4 for a server on each of four GPUs.",
+        help="Resources: gpu:1, or gpu:4 for a server on each of four GPUs, '' for none.",
         rich_help_panel=_JOB,
     ),
 ]

@@ -234,7 +234,7 @@ def all_launches(registry: Path) -> Iterator[Launch | LaunchError]:
 
 def _servers_per_job(plan: ServerPlan, launcher: str) -> int:
     gpus = gpus_of(plan.gres)
-    if launcher == "local":
+    if launcher == "local" and not gpus:
         gpus = len([gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu])
     return max(1, gpus) * plan.per_gpu
 

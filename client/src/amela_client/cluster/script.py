@@ -5,7 +5,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from amela_client.cluster.plan import ServerPlan
+from amela_client.cluster.plan import ServerPlan, gpus_of
 from amela_client.errors import SetupError
 
 MARKER = "# --- body ---"
@@ -23,7 +23,9 @@ def server_script(plan: ServerPlan) -> str:
     SetupError
         If a value cannot be written into a script.
     """
-    return render("server.slurm", sbatch_options(plan), exports(plan), plan.options, programs=plan.programs)
+    # SLURM hands them out itself, but there may be none.
+    variables = exports(plan) | {"AMELA_GPUS": str(gpus_of(plan.gres))}
+    return render("server.slurm", sbatch_options(plan), variables, plan.options, programs=plan.programs)
 
 
 def sbatch_options(plan: ServerPlan) -> list[list[str]]:

@@ -43,12 +43,13 @@ def test_the_folders_of_launches_are_for_their_owner_alone(launch: Launch) -> No
         assert stat.S_IMODE(folder.stat().st_mode) == 0o700
 
 
-def test_local_servers_share_the_gpus_that_this_machine_shows(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("gres", "servers"), [("", 6), ("gpu:1", 3), ("gpu:4", 12)])
+def test_local_servers_take_the_gpus_asked_for_or_all_that_this_machine_shows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gres: str, servers: int
 ) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
-    made = create_launch(plan(tmp_path, gres="gpu:4", per_gpu=3), "", launcher="local", count=1)
-    assert made.servers_per_job == 6
+    made = create_launch(plan(tmp_path, gres=gres, per_gpu=3), "", launcher="local", count=1)
+    assert made.servers_per_job == servers
 
 
 def test_jobs_come_with_whom_they_succeed_and_how_they_ended(launch: Launch) -> None:
