@@ -123,8 +123,8 @@ def _pattern(folder: Path, name: str) -> str:
     for character in "%\\":
         if character in str(folder):
             raise SetupError(
-                f"the folder {folder} has {character!r} in its name, which means something to SLURM:"
-                " choose another registry"
+                f"the folder {folder} of the logs has {character!r} in its path, which means something to"
+                " SLURM: put the registry or the run in a folder without it"
             )
     return f"{folder}/{name}"
 

@@ -97,5 +97,5 @@ def test_a_value_that_would_end_its_line_is_refused(plan: object, character: str
 
 @pytest.mark.parametrize("character", ["%", "\\"])
 def test_a_registry_whose_name_slurm_would_change_is_refused(character: str) -> None:
-    with pytest.raises(SetupError, match="choose another registry"):
+    with pytest.raises(SetupError, match="put the registry or the run in a folder without it"):
         server_script(replace(LEAST, registry=Path(f"/lab/a{character}j")))
