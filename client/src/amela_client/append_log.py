@@ -98,6 +98,11 @@ class AppendLog:
             os.fsync(self._descriptor)
         except OSError as error:
             self._error = error
+            # After a failed fsync nobody knows how much of it is on the disk: all is written again.
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._on_disk)
+                written = 0
+            self._on_disk += written
             with self._appending:
                 self._waiting.insert(0, data[written:])
             raise self._failure(error) from None

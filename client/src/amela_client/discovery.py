@@ -189,8 +189,14 @@ class Discovery:
         if self._addresses:
             names = ", ".join(Endpoint(host, port).name for host, port in self._addresses)
             return f"the servers given: {names}"
-        absent = "" if self.registry.folder.exists() else ", which does not exist"
-        return f"the registry {self.registry.folder}{absent}"
+        problem = ""
+        try:
+            self.registry.folder.stat()
+        except FileNotFoundError:
+            problem = ", which does not exist"
+        except OSError as error:
+            problem = f", which cannot be read: {error.strerror}"
+        return f"the registry {self.registry.folder}{problem}"
 
     def _find(self, host: str, port: int, listing: Listing) -> Endpoint:
         candidates = [endpoint for endpoint in listing.endpoints if endpoint.port == port]

@@ -186,16 +186,21 @@ class Fleet(Generic[ResultT]):
             found += f"\n  and {len(problems) - _PROBLEMS_SHOWN} more"
         return NoServersError(f"no server takes calls: {self._source.describe()}{found}")
 
+    def check(self) -> None:
+        """Raise the fault of this program that ended the search for servers, if there was one."""
+        if self._watch and self._watch.done():
+            self._watch.result()
+
     def suspend(self, member: Member[ResultT], error: CallError) -> None:
         """Give a server no more calls until its health says that it takes them."""
         member.problem = error
         if not member.serving:
             return
-        log.warning("%s is suspended: %s", member.server.name, error.message)
         member.serving = False
         member.falls += 1
         self._count()
         self._revive(member, backoff(member.falls))
+        log.warning("%s is suspended: %s", member.server.name, error.message)
 
     async def close(self) -> None:
         """Stop watching and close every connection."""

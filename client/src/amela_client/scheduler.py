@@ -229,6 +229,8 @@ class Scheduler(Generic[ResultT]):
         except asyncio.CancelledError:
             self._loop.call_soon(self._feed, member)
             raise
+        except Exception as error:
+            self._fail(error)
 
     async def _call(self, attempt: Attempt[ResultT]) -> ResultT | CallError | None:
         run, task = attempt.run, attempt.job.task
@@ -284,18 +286,30 @@ class Scheduler(Generic[ResultT]):
             run.backlog.put_back(job)
             self._loop.call_soon(self._offer, run)
 
+    def _fail(self, error: Exception) -> None:
+        """End all runs by a fault of this program, of which their readers have to hear."""
+        for run in self._runs:
+            run.fail(error)
+
     async def _keep_up(self) -> None:
         """See now and then to what no call's end brings about."""
         while True:
             await asyncio.sleep(_TICK_SECONDS)
-            for run in self._runs:
-                # What a server works on while it drains is still to come.
-                if not run.flying and (trouble := self.fleet.trouble(run.since)):
-                    run.fail(trouble)
-            self._speeds.measure((member.pace, member.window.limit) for member in self.fleet.serving)
-            self._ready.update((run, None) for run in self._runs if len(run.backlog))
-            for member in self.fleet.serving:
-                self._feed(member)
-            now = self._loop.time()
-            for attempt, member in races(self._runs, self.fleet.serving, now):
-                self._launch(attempt.run.begin(attempt.job, member, now))
+            try:
+                self._look_after()
+            except Exception as error:
+                self._fail(error)
+
+    def _look_after(self) -> None:
+        self.fleet.check()
+        for run in self._runs:
+            # What a server works on while it drains is still to come.
+            if not run.flying and (trouble := self.fleet.trouble(run.since)):
+                run.fail(trouble)
+        self._speeds.measure((member.pace, member.window.limit) for member in self.fleet.serving)
+        self._ready.update((run, None) for run in self._runs if len(run.backlog))
+        for member in self.fleet.serving:
+            self._feed(member)
+        now = self._loop.time()
+        for attempt, member in races(self._runs, self.fleet.serving, now):
+            self._launch(attempt.run.begin(attempt.job, member, now))

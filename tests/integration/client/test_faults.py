@@ -1,6 +1,7 @@
 """Runs in which servers, clients and disks fail for real."""
 
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -56,6 +57,22 @@ def test_a_server_killed_in_the_middle_of_a_run_costs_nothing(
     _, err = client.communicate(timeout=60)
     assert client.returncode == 0, err
     assert f"{doomed.target} is suspended" in err
+    check_output(cli, manifest)
+
+
+@pytest.mark.parametrize("nowhere", ["a full disk", "a reader that has gone"])
+def test_what_cannot_be_said_costs_nothing(
+    cli: Cli, manifest: list[Line], start_vad: StartServer, nowhere: str
+) -> None:
+    doomed, other = start_vad(), start_vad()
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as unread, Path("/dev/full").open("w") as full:
+        standard_error = full if nowhere == "a full disk" else unread
+        client = cli.start(*run_with(doomed), stderr=standard_error)
+    wait_until(lambda: calls(doomed) > 3 and calls(other) > 3)
+    doomed.process.kill()
+    assert client.wait(60) == 0
     check_output(cli, manifest)
 
 

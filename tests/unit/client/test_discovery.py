@@ -104,6 +104,14 @@ def test_an_unreadable_registry_is_named(users_folder: Path) -> None:
         Registry(folder).read(Trust())
 
 
+def test_a_registry_that_cannot_be_reached_any_more_is_described(users_folder: Path) -> None:
+    folder = users_folder / "closed" / "registry"
+    folder.mkdir(parents=True)
+    folder.parent.chmod(0)
+    assert Discovery(folder).describe() == f"the registry {folder}, which cannot be read: Permission denied"
+    folder.parent.chmod(0o700)
+
+
 def test_a_registry_whose_files_cannot_be_reached_is_named(users_folder: Path) -> None:
     folder = users_folder / "registry"
     folder.mkdir(mode=0o640)

@@ -10,6 +10,7 @@ from itertools import pairwise
 import pytest
 from amela_client.backlog import Outcome, Task
 from amela_client.errors import CallError, DiscoveryError, MixedModelsError, NoServersError
+from amela_client.fleet import Fleet
 from amela_client.scheduler import Scheduler
 from google.protobuf.wrappers_pb2 import DoubleValue
 from hypothesis import given, settings
@@ -624,3 +625,48 @@ def test_every_task_ends_exactly_once_whatever_happens_to_the_servers(
         assert (outcome.response is None) != (outcome.error is None)
         assert outcome.error is not None or outcome.response == lengths[outcome.key]
         assert 1 <= outcome.tries <= 3
+
+
+class FaultySource(FakeSource):
+    """A source with a fault in one of its methods, but not at the first look."""
+
+    def __init__(self, method: str, *servers: FakeServer) -> None:
+        super().__init__(*servers)
+        self._method = method
+        self._looks = 0
+
+    async def look(self) -> list[FakeServer]:
+        self._looks += 1
+        if self._method == "look" and self._looks > 1:
+            raise RuntimeError("a fault")
+        return await super().look()
+
+    def describe(self) -> str:
+        if self._method == "describe":
+            raise RuntimeError("a fault")
+        return super().describe()
+
+
+@pytest.mark.parametrize("method", ["look", "describe"])
+def test_a_fault_of_the_program_ends_the_run_instead_of_stopping_it_for_ever(method: str) -> None:
+    server = FakeServer("a:1")
+    source = FaultySource(method, server)
+
+    def tasks() -> Iterator[Task]:
+        yield task(0)
+        server.is_alive = False
+        yield task(1)
+
+    with pytest.raises(RuntimeError, match="a fault"):
+        run(source, tasks())
+
+
+def test_a_fault_while_an_answer_is_taken_ends_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    def suspend(*_: object) -> None:
+        raise RuntimeError("a fault")
+
+    monkeypatch.setattr(Fleet, "suspend", suspend)
+    server = FakeServer("a:1")
+    server.fault = failing("UNAVAILABLE")
+    with pytest.raises(RuntimeError, match="a fault"):
+        run(FakeSource(server), [task(0)])

@@ -14,6 +14,7 @@ from amela_client.cli.running import StoppedError
 from amela_client.cli.scale import scale_command
 from amela_client.cli.score import score_command
 from amela_client.cli.servers import servers_command
+from amela_client.cli.standard_error import StandardError, give_up_unwritten
 from amela_client.cli.status import status_command
 from amela_client.cli.submit import submit_command
 from amela_client.cli.synthesize import synthesize_command
@@ -129,6 +130,8 @@ def main() -> NoReturn:
     try:
         app()
     except ClientError as error:
-        print(f"amela-client: {error}", file=sys.stderr)
+        print(f"amela-client: {error}", file=StandardError())
         sys.exit(128 + error.number if isinstance(error, StoppedError) else error.exit_code)
+    finally:
+        give_up_unwritten()
     sys.exit(0)

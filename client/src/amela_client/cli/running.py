@@ -9,12 +9,13 @@ import sys
 from collections.abc import Coroutine
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import IO, Annotated, Any, TypeVar, cast
 
 import typer
 from rich.console import Console
 
 from amela_client.cli.connection import Connection
+from amela_client.cli.standard_error import StandardError
 from amela_client.cluster.array_run import whole_manifest
 from amela_client.errors import ClientError, OutputError
 from amela_client.manifest import Manifest
@@ -157,7 +158,8 @@ def plan_files(manifest: Path, folder: Path, suffix: str, *, strict: bool) -> Mi
 
 def error_console(*, quiet: bool = False) -> Console:
     """Return a console on standard error that also gets the library's warnings."""
-    console = Console(stderr=True, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
+    file = cast("IO[str]", StandardError())
+    console = Console(file=file, quiet=quiet, highlight=False, markup=False, soft_wrap=True)
 
     class Handler(logging.Handler):
         def emit(self, record: logging.LogRecord) -> None:
