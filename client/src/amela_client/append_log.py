@@ -33,6 +33,7 @@ class AppendLog:
         self._interval = interval
         self._end = end
         self._on_disk = end
+        self._unsynced = 0  # bytes after those that are in the file, of what waits
         self._waiting: list[bytes] = []
         self._error: OSError | None = None
         self._appending = threading.Lock()
@@ -91,23 +92,28 @@ class AppendLog:
         self.flush()
 
     def _write(self, data: bytes) -> None:
-        written = 0
         try:
-            while written < len(data):
-                written += os.write(self._descriptor, memoryview(data)[written:])
-            os.fsync(self._descriptor)
+            while self._unsynced < len(data):
+                self._unsynced += os.write(self._descriptor, memoryview(data)[self._unsynced :])
+            self._sync()
         except OSError as error:
             self._error = error
-            # After a failed fsync nobody knows how much of it is on the disk: all is written again.
-            with suppress(OSError):
-                os.ftruncate(self._descriptor, self._on_disk)
-                written = 0
-            self._on_disk += written
             with self._appending:
-                self._waiting.insert(0, data[written:])
+                self._waiting.insert(0, data)
             raise self._failure(error) from None
         self._error = None
         self._on_disk += len(data)
+        self._unsynced = 0
+
+    def _sync(self) -> None:
+        try:
+            os.fsync(self._descriptor)
+        except OSError:
+            # Nobody knows now how much of it is on the disk: all is to be written again.
+            with suppress(OSError):
+                os.ftruncate(self._descriptor, self._on_disk)
+                self._unsynced = 0
+            raise
 
     def _keep_flushing(self) -> None:
         while not self._closing.wait(self._interval):

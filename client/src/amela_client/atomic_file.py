@@ -1,6 +1,8 @@
 """Files that appear whole or not at all."""
 
 import errno
+import fcntl
+import glob
 import os
 import secrets
 import stat
@@ -11,33 +13,65 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: str | os.PathLike[str]) -> Iterator[BinaryIO]:
+def replacing(path: str | os.PathLike[str], *, sweep: bool = False) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends well, and vanishes otherwise.
 
     It is written beside `path`, forced to the disk and renamed, with the permissions of the file that it
     replaces. A symbolic link stays one: what it leads to is replaced.
+
+    Parameters
+    ----------
+    sweep
+        Whether to remove first what writers of this file have left that were killed. It costs a look through
+        the folder.
 
     Raises
     ------
     OSError
         The folder cannot be written to, the disk is full, or `path` is not a regular file.
     """
-    target = Path(path).resolve()
+    target = target_of(path)
     mode = _mode_of(target)
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.tmp")
+    if sweep:
+        _remove_leftovers(target)
+    temporary = target.with_name(temporary_name(target.name))
     try:
         with temporary.open("xb") as file:
+            if sweep:
+                # Says that the file is no leftover. Where there are no locks, leftovers stay.
+                with suppress(OSError):
+                    fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if mode is not None:
                 os.fchmod(file.fileno(), mode)
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(target)
+            # The lock ends with the file.
+            temporary.replace(target)
     except BaseException:
         with suppress(OSError):
             temporary.unlink()
         raise
     sync_folder(target.parent)
+
+
+def target_of(path: str | os.PathLike[str]) -> Path:
+    """Return the file that is replaced: where `path` leads if it is a link.
+
+    Raises
+    ------
+    OSError
+        Links lead in a circle.
+    """
+    try:
+        return Path(path).resolve()
+    except RuntimeError:
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), str(path)) from None
+
+
+def temporary_name(name: str) -> str:
+    """Return what a file is called until it is whole."""
+    return f".{name}.{secrets.token_hex(4)}.tmp"
 
 
 def sync_folder(folder: Path) -> None:
@@ -51,6 +85,14 @@ def sync_folder(folder: Path) -> None:
             raise
     finally:
         os.close(descriptor)
+
+
+def _remove_leftovers(target: Path) -> None:
+    for leftover in target.parent.glob(f".{glob.escape(target.name)}.{'[0-9a-f]' * 8}.tmp"):
+        # One that is locked has a writer still.
+        with suppress(OSError), leftover.open("r+b") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            leftover.unlink()
 
 
 def _mode_of(path: Path) -> int | None:

@@ -103,7 +103,7 @@ def parse_address(text: str) -> tuple[str, int]:
         If it is neither.
     """
     match = _ADDRESS.fullmatch(text)
-    if match is None:
+    if match is None or not _can_be_looked_up(match["host"] or ""):
         raise DiscoveryError(
             f"server {text!r} is not an address: type HOST:PORT, such as node7:50051 or [fe80::1]:50051"
         )
@@ -111,6 +111,14 @@ def parse_address(text: str) -> tuple[str, int]:
     if not 0 < port < 65536:
         raise DiscoveryError(f"server {text!r} has port {port}: ports go from 1 to 65535")
     return match["v6"] or match["host"], port
+
+
+def _can_be_looked_up(host: str) -> bool:
+    try:
+        host.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:
@@ -127,11 +135,15 @@ def read_token(path: Path) -> str:
         If it cannot be read or holds no token.
     """
     try:
-        token = path.read_text("ascii").strip()
+        token = path.read_text("utf-8", "replace").strip()
     except OSError as error:
         raise DiscoveryError(f"token {path}: {error.strerror}; ask its owner for access") from error
-    except UnicodeDecodeError as error:
-        raise DiscoveryError(f"token {path} is not a line of ASCII text") from error
+    # No call could carry anything else.
+    if not (token.isascii() and token.isprintable()):
+        raise DiscoveryError(
+            f"token {path} is not one line of printable ASCII text: copy the servers' own again, or remove"
+            " theirs and restart a server, which makes a new one"
+        )
     if not token:
         raise DiscoveryError(f"token {path} is empty: remove it and restart a server, which makes a new one")
     return token

@@ -1,10 +1,12 @@
 """What one manifest line says: an entry to work on, or the fault that keeps it from being one."""
 
 import json
+import re
 import reprlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from itertools import accumulate
 from typing import NamedTuple
 
 from amela_client.jsonline import dumps
@@ -15,6 +17,10 @@ MAX_SECONDS = 366 * 24 * 3600.0
 """Longest duration and offset that can be meant, in seconds: a year."""
 
 _MAX_PATH_BYTES = 4095
+_MAX_NESTING = 200
+_ESCAPE = re.compile(rb"\\.", re.DOTALL)
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_NEITHER_QUOTES_NOR_BRACKETS = bytes({*range(256)} - {ord('"'), *_STEPS})
 _DECODER = json.JSONDecoder()
 
 
@@ -145,6 +151,11 @@ def read_objects(lines: Iterable[Line]) -> Iterator[Record]:
 
 def _read_object(line: Line) -> tuple[dict[str, object], str]:
     text = decoded(line).strip()
+    # How deep Python itself reads depends on who calls it, and a line must be the same in every reading.
+    if line.raw.count(b"[") + line.raw.count(b"{") > _MAX_NESTING and _is_too_deep(line.raw):
+        raise EntryProblem(
+            FaultReason.TOO_DEEP, f"brackets are nested deeper than the {_MAX_NESTING} levels that are read"
+        )
     try:
         value = _DECODER.decode(text)
     except json.JSONDecodeError as error:
@@ -162,6 +173,14 @@ def _read_object(line: Line) -> tuple[dict[str, object], str]:
             f'the line is {_shown(value)}, not an object like {{"audio_filepath": "/corpus/a.wav"}}',
         )
     return value, text
+
+
+def _is_too_deep(raw: bytes) -> bool:
+    """Tell whether the brackets of JSON are nested too deep; those in strings do not count."""
+    signs = _ESCAPE.sub(b"", raw).translate(None, _NEITHER_QUOTES_NOR_BRACKETS)
+    # Two quotes side by side change nothing for what comes after them. Most strings are gone with them.
+    outside_strings = b"".join(signs.replace(b'""', b"").split(b'"')[::2])
+    return max(accumulate(map(_STEPS.__getitem__, outside_strings)), default=0) > _MAX_NESTING
 
 
 def decoded(line: Line) -> str:

@@ -19,7 +19,9 @@ from amela_client.journal_records import (
     RunKey,
     failure_line,
     header_line,
+    is_merged_line,
     is_torn_header,
+    merged_line,
     parse_header,
     parse_record,
     result_line,
@@ -36,10 +38,24 @@ class Journal:
 
     `record` costs a few microseconds: a thread writes and fsyncs what has come, once in each interval. In
     memory an entry takes 8 bytes. Made by `open`; as a context manager it closes itself.
+
+    Attributes
+    ----------
+    path
+        The file.
+    key
+        What run this is.
+    moved_from
+        Folder that the manifest was in when the run began, if it is in another one now. The entries with a
+        relative path are other recordings then.
+    resumed
+        How many records it had when it was opened.
     """
 
     def __init__(self, descriptor: int, path: Path, key: RunKey, *, restart: bool, interval: float) -> None:
         self.path = path
+        self.key = key
+        self.moved_from: str | None = None
         self._descriptor = descriptor
         self._warnings: list[str] = []
         # Where each entry's line starts; negative for a failure; 0, the header's place, for none.
@@ -57,7 +73,8 @@ class Journal:
     ) -> Self:
         """Start the journal of a run, or go on with it.
 
-        A last line that was torn is dropped, and so are failures that another try may mend.
+        A last line that was torn is dropped, and so are failures that another try may mend. What is left of a
+        run whose results are in the manifest already (`note_merged`) is dropped too.
 
         Parameters
         ----------
@@ -146,6 +163,14 @@ class Journal:
             raise JournalError(f"{self.path} was changed by another program at byte {place}")
         return record[1]
 
+    def note_merged(self, manifest: str) -> None:
+        """Record which digest the manifest will have when the results are in it; raises as `record` does.
+
+        A client that is killed after that leaves a journal that nobody needs, and the next one can tell.
+        """
+        self._log.append(merged_line(manifest))
+        self.flush()
+
     def flush(self) -> None:
         """Return when every record is on the disk."""
         self._log.flush()
@@ -215,19 +240,24 @@ class Journal:
             header = file.readline(_MAX_HEADER_BYTES)
             if not header.endswith(b"\n"):
                 return self._start(key, torn=header)
-            self._refuse_other_runs(header, key, restart=restart)
-            if restart:
+            before = self._parsed(header)
+            if restart or self._is_merged(key.manifest):
                 return self._start(key)
+            self._refuse_another_run(*before, key)
             end = len(header)
             for line in file:
                 if not line.endswith(b"\n"):
                     break
                 record = parse_record(line)
                 if record is None:
-                    damaged += 1
+                    damaged += not is_merged_line(line)
                 else:
                     self._place(record[0], _place_on_resume(end, record[1]))
                 end += len(line)
+        if self.moved_from and not self._recorded:
+            # There is nothing that could be of another folder's recordings.
+            self.moved_from = None
+            return self._start(key)
         os.ftruncate(self._descriptor, end)
         if damaged:
             self._warnings.append(f"{self.path} has {damaged} damaged lines; their entries are done again")
@@ -244,13 +274,19 @@ class Journal:
         sync_folder(self.path.parent)
         return len(header)
 
-    def _refuse_other_runs(self, header: bytes, key: RunKey, *, restart: bool) -> None:
+    def _parsed(self, header: bytes) -> tuple[object, RunKey | None]:
         try:
-            version, before = parse_header(header)
+            return parse_header(header)
         except (ValueError, RecursionError):
             raise self._no_journal() from None
-        if restart:
-            return
+
+    def _is_merged(self, manifest: str) -> bool:
+        """Return whether the last line says that the manifest, as it is now, has the results in it."""
+        line = merged_line(manifest)
+        size = os.fstat(self._descriptor).st_size
+        return size > len(line) and os.pread(self._descriptor, len(line), size - len(line)) == line
+
+    def _refuse_another_run(self, version: object, before: RunKey | None, key: RunKey) -> None:
         if before is None:
             raise JournalError(
                 f"{self.path} was written by another version of the client (format {version}, not {FORMAT}); "
@@ -261,9 +297,18 @@ class Journal:
                 f"{self.path} belongs to another run: {'; '.join(differences)}. To go on with that run, give "
                 "its command again as it was; to start over, delete the file (--restart)"
             )
+        if before.folder and key.folder and not _is_same_folder(before.folder, key.folder):
+            self.moved_from = before.folder
 
     def _no_journal(self) -> JournalError:
         return JournalError(f"{self.path} is not a journal; move it away or choose another output")
+
+
+def _is_same_folder(before: str, now: str) -> bool:
+    try:
+        return before == now or Path(before).samefile(now)
+    except OSError:
+        return False
 
 
 def _place_on_resume(place: int, outcome: Outcome) -> int:

@@ -20,11 +20,15 @@ class RunKey:
         What is done with each entry: ``transcribe``, ``vad``, …
     options
         Every option that changes results, as JSON values.
+    folder
+        Where the manifest lies, which relative paths in it start from; empty if that is not known. Alone it
+        makes no other run: `Journal.moved_from` says what it has to do with.
     """
 
     manifest: str
     stage: str
     options: Mapping[str, object] = field(default_factory=dict)
+    folder: str = ""
 
     def differences(self, now: "RunKey") -> list[str]:
         """Return what is another way `now`, one phrase for each thing."""
@@ -54,7 +58,9 @@ Outcome = dict[str, object] | Failure
 
 def header_line(key: RunKey) -> bytes:
     """Return a journal's first line."""
-    head = {"manifest": key.manifest, "stage": key.stage, "options": dict(key.options)}
+    head: dict[str, object] = {"manifest": key.manifest, "stage": key.stage, "options": dict(key.options)}
+    if key.folder:
+        head["folder"] = key.folder
     return json.dumps({"amela_journal": FORMAT, **head}).encode() + b"\n"
 
 
@@ -71,9 +77,10 @@ def parse_header(line: bytes) -> tuple[object, RunKey | None]:
     ValueError
         The line is not the first of a journal.
     """
-    match json.loads(line):
+    head = json.loads(line)
+    match head:
         case {"amela_journal": 1, "manifest": str(manifest), "stage": str(stage), "options": dict(options)}:
-            return FORMAT, RunKey(manifest, stage, options)
+            return FORMAT, RunKey(manifest, stage, options, str(head.get("folder", "")))
         case {"amela_journal": version} if version != FORMAT:
             return version, None
     raise ValueError("not the header of a journal")
@@ -87,6 +94,16 @@ def result_line(index: int, result: Mapping[str, object]) -> bytes:
 def failure_line(index: int, failure: Failure) -> bytes:
     """Return the line that records an entry's failure."""
     return b'{"index": %d, "failure": %b}\n' % (index, json.dumps(asdict(failure)).encode())
+
+
+def merged_line(manifest: str) -> bytes:
+    """Return the line that says which digest the manifest has when the results are written into it."""
+    return b'{"merged": %b}\n' % json.dumps(manifest).encode()
+
+
+def is_merged_line(line: bytes) -> bool:
+    """Return whether a line is such a one."""
+    return line.startswith(b'{"merged": "')
 
 
 def parse_record(line: bytes) -> tuple[int, Outcome] | None:

@@ -84,7 +84,7 @@ class Manifest:
         """16 hexadecimal digits over the file's bytes."""
         if self._digest is None:
             with self._open() as file:
-                self._digest = _digest(file)
+                self._digest = digest_of(file)
         return self._digest
 
     def mark(self, item: Entry | Fault) -> Mapping[str, object]:
@@ -153,11 +153,9 @@ class Manifest:
         try:
             _refuse_special_files(self.path)
             with self.path.open("rb") as file:
-                version = _version(file)
-                self._check_version(file, version)
+                self._check_version(file, "in use")
                 yield file
-                if _version(file) != version:
-                    raise ManifestError(f"{self.path} was changed while it was read; {_START_AGAIN}")
+                self._check_version(file, "read")
         except FileNotFoundError:
             if self._version is None:
                 raise ManifestError(f"there is no manifest {self.path}") from None
@@ -165,11 +163,13 @@ class Manifest:
         except OSError as error:
             raise ManifestError(f"{self.path} cannot be read: {error.strerror}") from None
 
-    def _check_version(self, file: BinaryIO, version: tuple[int, ...]) -> None:
+    def _check_version(self, file: BinaryIO, use: str) -> None:
+        version = _version(file)
         if self._version not in (None, version):
             # A file that was touched, or written again as it was, is still the same manifest.
-            if self._digest is None or _digest(file) != self._digest:
-                raise ManifestError(f"{self.path} was changed while it was in use; {_START_AGAIN}")
+            file.seek(0)
+            if self._digest is None or digest_of(file) != self._digest:
+                raise ManifestError(f"{self.path} was changed while it was {use}; {_START_AGAIN}")
             file.seek(0)
         self._version = version
 
@@ -191,7 +191,8 @@ def _version(file: BinaryIO) -> tuple[int, ...]:
     return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _digest(file: BinaryIO) -> str:
+def digest_of(file: BinaryIO) -> str:
+    """Return 16 hexadecimal digits over what is left to read of a file."""
     digest = hashlib.blake2b(digest_size=8)
     while chunk := file.read(1 << 20):
         digest.update(chunk)

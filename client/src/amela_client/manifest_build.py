@@ -1,5 +1,6 @@
 """Makes a manifest of the recordings below a folder."""
 
+import errno
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -20,6 +21,8 @@ SUFFIXES = frozenset(
     )
 )
 """How the names of recordings end, in lower case."""
+# What following a link fails with that can lead to nothing.
+_NOWHERE = frozenset({errno.ELOOP, errno.ENOTDIR})
 
 
 class LeftOut(NamedTuple):
@@ -136,9 +139,16 @@ def _names(folder: str, entered: set[tuple[int, int]]) -> list[str]:
         for entry in entries:
             if entry.name.startswith("."):
                 continue
-            if entry.is_dir():
+            is_recording = os.path.splitext(entry.name)[1].lower() in SUFFIXES  # noqa: PTH122
+            try:
+                is_folder = entry.is_dir()
+            except OSError as error:
+                # It must not cost the folder that it lies in. It may be a folder with recordings, which is
+                # then named, unless it is a link that leads nowhere.
+                is_folder = not is_recording and error.errno not in _NOWHERE
+            if is_folder:
                 names.append(f"{entry.name}/")
-            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:  # noqa: PTH122
+            elif is_recording:
                 names.append(entry.name)
     return sorted(names, reverse=True)
 

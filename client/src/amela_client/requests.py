@@ -48,15 +48,15 @@ def transcribe_request(
     Raises
     ------
     ValueError
-        If a time, the channel or the number of tokens cannot be sent.
+        If a time, the channel, a text or the number of tokens cannot be sent.
     """
     return TranscribeRequest(
         audio=audio_message(audio, start=start, duration=duration, channel=channel),
         options=TranscribeOptions(
             words=words,
             confidence=confidence,
-            language=language,
-            prompt=prompt,
+            language=_text("language", language),
+            prompt=_text("prompt", prompt),
             max_new_tokens=max_new_tokens,
         ),
     )
@@ -153,7 +153,7 @@ def synthesize_request(
     Raises
     ------
     ValueError
-        If a number cannot be sent.
+        If a number or a name cannot be sent.
     """
     return SynthesizeRequest(
         units=units,
@@ -184,7 +184,7 @@ def resynthesize_request(
     Raises
     ------
     ValueError
-        If a time, the channel or an index cannot be sent.
+        If a time, the channel, a name or an index cannot be sent.
     """
     return ResynthesizeRequest(
         audio=audio_message(audio, start=start, duration=duration, channel=channel),
@@ -198,12 +198,15 @@ def voice_message(speaker: VoicePart = None, style: VoicePart = None) -> Voice:
     Raises
     ------
     ValueError
-        If an index cannot be sent.
+        If a name or an index cannot be sent.
     """
     voice = Voice()
     for part, given in (("speaker", speaker), ("style", style)):
         if given is not None:
-            setattr(voice, f"{part}_name" if isinstance(given, str) else f"{part}_index", given)
+            if isinstance(given, str):
+                setattr(voice, f"{part}_name", _text(part, given))
+            else:
+                setattr(voice, f"{part}_index", given)
     return voice
 
 
@@ -258,6 +261,14 @@ def segmentation_options(
         if value is not None:
             getattr(options, name).CopyFrom(_duration(name, value))
     return options
+
+
+def _text(name: str, text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"{name} {text!a} is not valid Unicode: read it as UTF-8") from error
+    return text
 
 
 def _duration(name: str, seconds: float) -> Duration:

@@ -14,7 +14,7 @@ from typing import Any
 from amela_client.backlog import Outcome, Task
 from amela_client.client import AmelaClient
 from amela_client.entries import EntryProblem
-from amela_client.errors import MixedModelsError
+from amela_client.errors import JournalError, MixedModelsError
 from amela_client.journal import Journal, RunKey
 from amela_client.manifest import Entry, Manifest
 from amela_client.merge import MergeReport, check_output, merge_results
@@ -120,8 +120,8 @@ async def run_manifest(
     CallError
         All servers refuse this client, or what `stage` asks for.
     """
-    output = check_output(manifest, output, in_place=in_place)
-    key = RunKey(manifest.digest, stage.name, stage.options)
+    output = check_output(manifest, output, in_place=in_place, stage=stage.name)
+    key = RunKey(manifest.digest, stage.name, stage.options, str(manifest.path.parent))
     journal = Journal.open(journal_path(output), key, restart=restart)
     run = _Run(client, stage, manifest, journal, tally or Tally(), mix_models=mix_models)
     finished = False
@@ -171,21 +171,27 @@ class _Run:
 
     async def look_through(self) -> None:
         """Count what is left to do."""
-        tally, journal = self.tally, self._journal
+        tally, journal, manifest = self.tally, self._journal, self._manifest
         for warning in journal.warnings:
             log.warning("%s", warning)
         tally.phase = "reading the manifest"
-        for count, item in enumerate(self._manifest):
+        for count, item in enumerate(manifest):
             if count % _SLICE_ENTRIES == 0:
                 await asyncio.sleep(0)
             if not isinstance(item, Entry):
                 continue
+            if item.relative and journal.moved_from:
+                raise JournalError(
+                    f"{journal.path} belongs to a run of the manifest in {journal.moved_from}, and this one"
+                    f" is in {manifest.path.parent}: relative paths, like that on line {item.line}, lead to"
+                    " other recordings there. Choose another output, or start over (--restart)"
+                )
             if item.index in journal:
                 if self._recorded_model is None:
                     self._note_recorded_model(item.index)
             elif self._stage.present(item) is None:
                 tally.add(item.duration)
-        for warning in self._manifest.warnings:
+        for warning in manifest.warnings:
             log.warning("%s", warning)
 
     def _note_recorded_model(self, index: int) -> None:

@@ -16,14 +16,15 @@ from amela_client.entries import EntryProblem, read_objects
 from amela_client.errors import MergeError
 from amela_client.jsonline import with_fields, without_fields
 from amela_client.lines import read_lines
-from amela_client.merge import errors_path
+from amela_client.merge import errors_path, refuse_errors_of_another
 from amela_client.share_mark import FIELD, Mark
 from amela_client.shares import RECORD, cause_of
 from amela_client.stages import Transcription, VoiceDetection
 from amela_client.sts_stages import Encoding
 
 _NAMED = 10
-_MODEL_FIELDS = tuple(stage.model_field for stage in (Transcription, VoiceDetection, Encoding))
+_STAGES = (Transcription, VoiceDetection, Encoding)
+_MODEL_FIELDS = tuple(stage.model_field for stage in _STAGES)
 # What lies beside results, and is none.
 _NOT_RESULTS = (".errors.jsonl", ".journal")
 
@@ -77,19 +78,18 @@ def merge_shares(patterns: Sequence[str], output: str | os.PathLike[str]) -> Sha
     errors = errors_path(output)
     paths = _matching(patterns, output)
     try:
+        refuse_errors_of_another(output, errors)
         with ExitStack() as stack:
             sources = [_Source.open(path, stack) for path in paths]
-            failures = [
-                _Source.open(errors_path(path), stack) for path in paths if errors_path(path).exists()
-            ]
+            failures = [_Source.open(path, stack) for path in _quarantines(paths)]
             total = _total(sources + failures)
             results, quarantine = _Places(sources, total), _Places(failures, total)
             _refuse_gaps(results, quarantine, total, len(paths))
-            merged = stack.enter_context(replacing(output))
+            merged = stack.enter_context(replacing(output, sweep=True))
             for line in results:
                 merged.write(f"{without_fields(line, (FIELD,))}\n".encode())
             if quarantine.count:
-                quarantined = stack.enter_context(replacing(errors))
+                quarantined = stack.enter_context(replacing(errors, sweep=True))
                 for line in quarantine:
                     quarantined.write(f"{_of_whole_manifest(line)}\n".encode())
         if not quarantine.count:
@@ -210,6 +210,13 @@ def _matching(patterns: Sequence[str], output: Path) -> list[Path]:
     if not kept:
         raise MergeError(f"no share matches {' '.join(patterns)} from {Path.cwd()}")
     return kept
+
+
+def _quarantines(paths: Sequence[Path]) -> list[Path]:
+    """Return the files of errors of shares, those of stages in place included."""
+    names = (None, *(stage.name for stage in _STAGES))
+    named = dict.fromkeys(errors_path(path, name) for path in paths for name in names)
+    return [path for path in named if path.exists()]
 
 
 def _total(sources: Sequence[_Source]) -> int:

@@ -1,9 +1,14 @@
+import json
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from amela_client.journal import Journal, RunKey
+from amela_client.manifest import Manifest
+from amela_client.run import journal_path
+from amela_client.stages import Transcription
 
 KEY = RunKey("01ef", "vad")
 
@@ -55,6 +60,73 @@ except JournalError:
     sys.exit(0)
 sys.exit("the disk took it all")
 """
+
+MERGE_THAT_IS_KILLED = """
+import asyncio
+import os
+import signal
+import sys
+from unittest.mock import patch
+
+from amela_client.client import AmelaClient
+from amela_client.manifest import Manifest
+from amela_client.run import run_manifest
+from amela_client.stages import Transcription
+
+
+def kill(*arguments: object) -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+async def main(path: str, output: str, killed_at: str) -> None:
+    if killed_at:
+        patch(f"amela_client.{killed_at}", kill).start()
+    async with AmelaClient(path + ".registry", wait=0) as client:
+        in_place = path == output
+        summary = await run_manifest(client, Transcription(), Manifest(path), output, in_place=in_place)
+        print(summary.results, summary.skipped)
+
+
+asyncio.run(main(*sys.argv[1:]))
+"""
+
+
+def merge(manifest: Path, output: Path, killed_at: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", MERGE_THAT_IS_KILLED, manifest, output, killed_at]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def finished_run(folder: Path, output: str) -> tuple[Path, Path]:
+    """Return a manifest and an output whose journal has all results."""
+    manifest = folder / "data.json"
+    manifest.write_text('{"audio_filepath": "/a.wav"}\n{"audio_filepath": "/b.wav"}\n')
+    stage = Transcription()
+    key = RunKey(Manifest(manifest).digest, stage.name, stage.options, str(folder))
+    with Journal.open(journal_path(folder / output), key) as journal:
+        for index in range(2):
+            journal.record(index, {"text": f"entry {index}"})
+    return manifest, folder / output
+
+
+def test_a_client_killed_when_all_is_in_the_manifest_has_nothing_left_to_do(tmp_path: Path) -> None:
+    manifest, output = finished_run(tmp_path, "data.json")
+    assert merge(manifest, output, killed_at="journal.Journal.discard").returncode == -signal.SIGKILL
+    assert journal_path(output).exists()
+    again = merge(manifest, output)
+    assert (again.returncode, again.stdout) == (0, "0 2\n"), again.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["data.json"]
+    assert [json.loads(line)["text"] for line in manifest.open()] == ["entry 0", "entry 1"]
+
+
+@pytest.mark.parametrize("output", ["out.json", "data.json"])
+def test_what_killed_merges_left_goes_with_the_next_one(tmp_path: Path, output: str) -> None:
+    manifest, path = finished_run(tmp_path, output)
+    for killed_at in ("merge.with_fields", "merge.with_fields", "atomic_file.Path.replace"):
+        assert merge(manifest, path, killed_at=killed_at).returncode == -signal.SIGKILL
+        assert len(list(tmp_path.glob(f".{output}.*.tmp"))) == 1
+    again = merge(manifest, path)
+    assert (again.returncode, again.stdout) == (0, "2 0\n"), again.stderr
+    assert {left.name for left in tmp_path.iterdir()} == {"data.json", output}
 
 
 def test_a_killed_client_goes_on_where_it_was(tmp_path: Path) -> None:

@@ -136,7 +136,7 @@ def test_in_place_texts_are_filled_in_and_those_that_are_there_stay(cli: Cli, as
     filled = [json.loads(line) for line in after[:3]]
     assert of_manifest(filled[1:2], lines[1:2]) == lines[1:2]
     assert all(line["asr_model"] for line in filled[1:])
-    assert cli.names() == ["data.errors.jsonl", "data.json"]
+    assert cli.names() == ["data.json", "data.transcribe.errors.jsonl"]
 
     # Given again, the command has only empty texts left to do; forced, all of them.
     forced = cli.run("transcribe", "data.json", "--in-place", "--force", "--registry", asr.registry, code=3)

@@ -87,6 +87,20 @@ async def test_a_folder_becomes_a_manifest_and_the_labs_table(
     assert cli.names() == ["corpus", "vad.csv", "vad.errors.jsonl", "vad.json"]
 
 
+def test_a_recording_of_the_folder_that_is_left_out_is_told_though_all_others_are_done(
+    cli: Cli, vad: RunningServer, examples: Path
+) -> None:
+    corpus = cli.folder / "corpus"
+    corpus.mkdir()
+    shutil.copy(examples / "sense-and-sensibility-0880.flac", corpus / "a.flac")
+    (corpus / "loop.wav").symlink_to("loop.wav")
+    run = cli.run("vad", "corpus", "-o", "vad.json", "--quiet", "--registry", vad.registry, code=3)
+    assert [line["audio_filepath"] for line in cli.read("vad.json")] == [f"{corpus}/a.flac"]
+    (told,) = run.stderr.splitlines()
+    assert told.startswith(f"left out: {corpus}/loop.wav: ")
+    assert cli.names() == ["corpus", "vad.json"]
+
+
 def test_its_manifest_feeds_the_next_stage_from_anywhere(cli: Cli, vad: RunningServer, corpus: Path) -> None:
     relative: list[Line] = [{"audio_filepath": "corpus/a.flac", "speaker": "anna", "text_ref": "grüße"}]
     cli.write("data.json", *relative)

@@ -92,6 +92,13 @@ def test_without_a_command_there_is_help(cli: Cli) -> None:
         (["transcribe", "data.json", "--local", "--server", "node7:1"], "--local"),
         (["transcribe", "data.json", "--local", "--registry", "folder"], "--local"),
         (["transcribe", "data.json", "--channel", "-1"], "--channel"),
+        (["transcribe", "data.json", "--prompt", "caf\udce9"], "--prompt"),
+        (["transcribe", "data.json", "--language", "caf\udce9"], "--language"),
+        (["resynthesize", "data.json", "-o", "voices", "--speaker", "caf\udce9"], "--speaker"),
+        (["synthesize", "data.json", "-o", "voices", "--style", "caf\udce9"], "--style"),
+        (["synthesize", "data.json", "-o", "voices", "--style", "4294967296"], "--style"),
+        (["synthesize", "data.json", "-o", "voices", "--speaker", "9" * 5_000], "--speaker"),
+        (["submit", "transcribe", "data.json", "--tasks", "1", "--", "--prompt", "caf\udce9"], "--prompt"),
         (["vad", "data.json"], "--output"),
         (["vad", "data.json", "-o", "vad.json", "--threshold", "1.5"], "--threshold"),
         (["vad", "data.json", "-o", "vad.json", "--padding", "-1"], "--padding"),
@@ -108,6 +115,7 @@ def test_wrong_usage_is_exit_code_2_and_names_the_option(cli: Cli, arguments: li
     assert (code, out) == (2, "")
     assert names in err
     assert "Traceback" not in err
+    assert list(Path().iterdir()) == [Path("data.json")]
 
 
 @pytest.mark.parametrize(
@@ -120,6 +128,7 @@ def test_wrong_usage_is_exit_code_2_and_names_the_option(cli: Cli, arguments: li
         (["transcribe", "data.json", "-o", "missing/out.json"], "there is no folder"),
         (["transcribe", "data.json", "-o", "data.json"], "--in-place"),
         (["transcribe", "data.json", "--server", "node7"], "HOST:PORT"),
+        (["transcribe", "data.json", "--server", "caf\udce9:50051"], "HOST:PORT"),
         (["vad", "missing.json", "-o", "vad.json"], "there is no manifest"),
         (["vad", "folder", "-o", "vad.json"], "there is no recording below folder"),
         (["vad", "data.json", "-o", "vad.json", "--csv", "missing/vad.csv"], "there is no folder"),
@@ -154,6 +163,22 @@ def test_without_servers_it_says_where_it_looked_and_what_to_type(
     assert f"`{service} --registry" in err
     assert "--server HOST:PORT" in err and "--local" in err
     assert list(Path().iterdir()) == [Path("data.json")]
+
+
+@pytest.mark.parametrize("arguments", [["servers"], ["transcribe", "data.json"]])
+@pytest.mark.parametrize("options", [[], ["--server", "127.0.0.1:9", "--token", "token"]])
+def test_a_token_that_no_call_can_carry_is_named_with_the_cure(
+    cli: Cli, tmp_path: Path, arguments: list[str], options: list[str]
+) -> None:
+    write("data.json", {"audio_filepath": "/a.wav"})
+    folder = tmp_path if options else tmp_path / "registry"
+    folder.mkdir(exist_ok=True)
+    (folder / "token").write_text("s3cret\ns3cret\n")
+    code, out, err = cli(*arguments, *options)
+    assert (code, out) == (1, "")
+    assert err.startswith("amela-client: token ")
+    assert str(Path("token" if options else folder / "token")) in err
+    assert "not one line of printable ASCII text: copy the servers' own again" in err
 
 
 def test_servers_without_any_says_where_it_looked_and_what_to_type(cli: Cli, tmp_path: Path) -> None:

@@ -196,10 +196,12 @@ def test_without_a_token_file_none_is_sent(folder: Path) -> None:
     assert Registry(folder).read(Trust()).endpoints[0].token == ""
 
 
-@pytest.mark.parametrize("content", ["", " \n", "töken"])
+@pytest.mark.parametrize(
+    "content", ["", " \n", "töken", "one\ntwo", "one\r\ntwo\n", "t\0ken", "t\tken", "t\x7fken", "\ufefftoken"]
+)
 def test_a_token_that_is_none_is_named(folder: Path, content: str) -> None:
     (folder / "token").write_text(content)
-    with pytest.raises(DiscoveryError, match="token"):
+    with pytest.raises(DiscoveryError, match=f"token {folder}/token is .* restart a server"):
         Registry(folder).read(Trust())
 
 
@@ -310,6 +312,8 @@ def test_addresses_are_taken_apart(text: str, address: tuple[str, int]) -> None:
         "::1:50051",
         "[::1]",
         "[node7]:5",
+        "caf\udce9:50051",
+        "node7..example:50051",
     ],
 )
 def test_what_is_no_address_is_quoted(text: str) -> None:

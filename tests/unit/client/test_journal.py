@@ -248,6 +248,67 @@ def test_another_run_is_refused_with_what_differs_and_how_to_go_on(
         assert 0 in journal
 
 
+def test_a_run_whose_manifest_was_moved_goes_on_and_says_from_where(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    here, there = (RunKey("01ef", "vad", folder=str(tmp_path / name)) for name in ("here", "there"))
+    with opened(path, here) as journal:
+        assert journal.moved_from is None
+        journal.record(0, {})
+    with opened(path, there) as journal:
+        assert journal.moved_from == here.folder
+        assert 0 in journal
+    with opened(path, here) as journal:
+        assert journal.moved_from is None
+    # A link to the folder leads to the same recordings.
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").symlink_to("here")
+    with opened(path, there) as journal:
+        assert journal.moved_from is None
+
+
+def test_a_journal_without_a_record_takes_the_folder_of_the_next_run(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    here, there = (RunKey("01ef", "vad", folder=str(tmp_path / name)) for name in ("here", "there"))
+    opened(path, here).close()
+    for expected in (None, None):
+        with opened(path, there) as journal:
+            assert journal.moved_from is expected
+            journal.flush()
+    with opened(path, there) as journal:
+        journal.record(0, {})
+    with opened(path, here) as journal:
+        assert journal.moved_from == there.folder
+
+
+def test_a_journal_that_does_not_say_the_folder_goes_on_as_before(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with opened(path, RunKey("01ef", "vad")) as journal:
+        journal.record(0, {})
+    with opened(path, RunKey("01ef", "vad", folder="/here")) as journal:
+        assert journal.moved_from is None
+        assert 0 in journal
+
+
+def test_a_run_whose_results_are_in_its_manifest_is_over(tmp_path: Path) -> None:
+    path = tmp_path / "journal"
+    with opened(path) as journal:
+        journal.record(0, {})
+        journal.note_merged("23cd")
+    # Killed before the manifest was replaced: the run goes on.
+    with opened(path) as journal:
+        assert (len(journal), journal.warnings) == (1, ())
+        journal.record(1, {})
+        journal.note_merged("45ab")
+    for another in ("23cd", "67ef"):
+        with pytest.raises(JournalError, match="the manifest has changed"):
+            opened(path, RunKey(another, KEY.stage, KEY.options))
+    with opened(path, RunKey("45ab", KEY.stage, KEY.options)) as journal:
+        assert len(journal) == 0
+        journal.record(0, {})
+    with opened(path, RunKey("45ab", KEY.stage, KEY.options)) as journal:
+        assert 0 in journal
+
+
 @pytest.mark.parametrize("header", [None, '{"amela_journal": 2}\n', '{"amela_jou'])
 def test_a_restart_drops_what_any_run_has_left(tmp_path: Path, header: str | None) -> None:
     path = tmp_path / "journal"

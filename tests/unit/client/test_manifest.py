@@ -2,15 +2,20 @@ import codecs
 import json
 import os
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from amela_client.duplicates import FirstLines
 from amela_client.errors import ManifestError
+from amela_client.jsonline import with_fields
 from amela_client.lines import MAX_LINE_BYTES
 from amela_client.manifest import Entry, Fault, FaultReason, Manifest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+AnyT = TypeVar("AnyT")
 
 GOOD = b'{"audio_filepath": "/corpus/good.wav"}'
 
@@ -221,6 +226,48 @@ def test_an_entry_with_a_fault_does_not_make_the_next_one_a_duplicate(tmp_path: 
     assert isinstance(entry, Entry)
 
 
+def nested(times: int, opening: str = "[", closing: str = "]") -> bytes:
+    """Make an entry with so many brackets around the value of a field."""
+    value = opening * times + "0" + closing * times
+    return b'{"audio_filepath": "/corpus/a.wav", "x": %b}' % value.encode()
+
+
+def at_depth(frames: int, read: Callable[[], AnyT]) -> AnyT:
+    """Call from below so many frames of Python's stack."""
+    return read() if frames == 0 else at_depth(frames - 1, read)
+
+
+@pytest.mark.parametrize("frames", [0, 500])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a": ', "}"), ('[{"\\"]": ', "}]")])
+def test_how_deep_brackets_may_be_nested_does_not_depend_on_who_reads(
+    tmp_path: Path, opening: str, closing: str, frames: int
+) -> None:
+    # The entry's own brackets make it 200 levels, and one more.
+    lines = [nested(levels // len(closing), opening, closing) for levels in (199, 200)]
+    manifest = manifest_of(tmp_path, b"\n".join(lines))
+    entry, fault = at_depth(frames, lambda: list(manifest))
+    assert isinstance(entry, Entry)
+    assert isinstance(fault, Fault)
+    assert fault.reason == "TOO_DEEP"
+    assert "200 levels" in fault.message
+    fields = {**entry.fields, "text": "he was"}
+    assert json.loads(at_depth(frames, lambda: with_fields(entry.raw, fields))) == fields
+
+
+def test_brackets_in_strings_or_side_by_side_are_not_nested(tmp_path: Path) -> None:
+    fields = {"x": ["[" * 300, "\\", '"' + "{" * 300], "[" * 300: [[]] * 300, "y": [{"]": "]"}] * 300}
+    (entry,) = manifest_of(tmp_path, entry_with(**fields))
+    assert isinstance(entry, Entry)
+    assert entry.fields == {"audio_filepath": "/corpus/a.wav", **fields}
+
+
+def test_deep_brackets_under_a_name_that_is_repeated_count(tmp_path: Path) -> None:
+    deep = nested(250)[:-1] + b', "x": 1}'
+    (fault,) = manifest_of(tmp_path, deep)
+    assert isinstance(fault, Fault)
+    assert fault.reason == "TOO_DEEP"
+
+
 def test_a_line_of_any_length_costs_bounded_memory(tmp_path: Path) -> None:
     path = tmp_path / "data.json"
     with path.open("wb") as file:
@@ -311,6 +358,30 @@ def test_a_manifest_that_grows_while_it_is_read_is_noticed(tmp_path: Path) -> No
     with manifest.path.open("ab") as file:
         file.write(entry_with(offset=3))
     with pytest.raises(ManifestError, match="changed"):
+        list(reading)
+
+
+def test_a_manifest_that_is_touched_while_it_is_read_is_the_same(tmp_path: Path) -> None:
+    manifest = manifest_of(tmp_path, GOOD + b"\n" + entry_with(offset=3))
+    assert manifest.digest
+    for time in (1, 2):
+        reading = iter(manifest)
+        next(reading)
+        os.utime(manifest.path, (time, time))
+        assert len(list(reading)) == 1
+    assert len(list(manifest)) == 2
+
+
+def test_a_manifest_whose_content_changes_while_it_is_read_is_noticed_whatever_its_size(
+    tmp_path: Path,
+) -> None:
+    manifest = manifest_of(tmp_path, GOOD + b"\n" + entry_with(offset=3))
+    assert manifest.digest
+    reading = iter(manifest)
+    next(reading)
+    manifest.path.write_bytes(GOOD + b"\n" + entry_with(offset=4))
+    os.utime(manifest.path, (1, 1))
+    with pytest.raises(ManifestError, match="changed while it was read"):
         list(reading)
 
 

@@ -99,6 +99,41 @@ def test_what_cannot_be_in_a_manifest_is_named_and_left_out(tmp_path: Path) -> N
         item.name.encode()
 
 
+def test_a_link_that_cannot_be_followed_costs_nothing_but_itself(tmp_path: Path) -> None:
+    write_wav(tmp_path / "child1" / "a.wav", 0.1)
+    write_wav(tmp_path / "child2" / "b.wav", 0.1)
+    for name in ("loop", "loop.wav", "child2/loop", "child2/loop.flac"):
+        (tmp_path / name).symlink_to(Path(name).name)
+    (tmp_path / "child2" / "inside").symlink_to("b.wav/inside")
+    (tmp_path / "child2" / "inside.wav").symlink_to("b.wav/inside")
+    found = list(find_audio(tmp_path))
+    assert [path for path in found if isinstance(path, Path)] == [
+        tmp_path / "child1" / "a.wav",
+        tmp_path / "child2" / "b.wav",
+    ]
+    assert [item.name for item in found if isinstance(item, LeftOut)] == [
+        f"{tmp_path}/{name}" for name in ("child2/inside.wav", "child2/loop.flac", "loop.wav")
+    ]
+
+
+def test_a_link_into_a_closed_folder_is_named_if_it_may_lead_to_recordings(users_folder: Path) -> None:
+    closed, corpus = users_folder / "closed", users_folder / "corpus"
+    write_wav(closed / "day" / "a.wav", 0.1)
+    write_wav(corpus / "b.wav", 0.1)
+    (corpus / "day").symlink_to(closed / "day")
+    (corpus / "c.wav").symlink_to(closed / "day" / "a.wav")
+    closed.chmod(0)
+    try:
+        found = list(find_audio(corpus))
+    finally:
+        closed.chmod(0o700)
+    assert found == [
+        corpus / "b.wav",
+        LeftOut(f"{corpus}/c.wav", "not a regular file, or a link that leads nowhere"),
+        LeftOut(f"{corpus}/day/", "cannot be read: Permission denied"),
+    ]
+
+
 def test_a_built_manifest_is_read_back_without_a_fault_or_warning(tmp_path: Path) -> None:
     write_wav(tmp_path / "corpus" / "één.wav", 1.25)
     (tmp_path / "corpus" / 'odd "name"\n.mp3').touch()

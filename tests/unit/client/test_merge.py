@@ -140,8 +140,25 @@ def test_in_place_every_line_stays_and_bad_ones_are_not_touched(tmp_path: Path) 
     assert json.loads(first) == {"audio_filepath": "/a.wav", "gain": 0.1, "text": "a"}
     assert rest == lines[1:]
     assert (report.results, report.quarantined, report.skipped) == (1, 6, 1)
-    assert report.errors == tmp_path / "data.errors.jsonl"
+    assert report.errors == tmp_path / "data.transcribe.errors.jsonl"
     assert [line["line"] for line in objects(report.errors)] == [2, 3, 4, 5, 6, 7]
+
+
+@pytest.mark.parametrize("outcome", [{"text": "a"}, CORRUPT])
+def test_in_place_the_errors_of_the_stage_before_stay(tmp_path: Path, outcome: Outcome) -> None:
+    (tmp_path / "data.errors.jsonl").write_text("those of vad\n")
+    report = merged(tmp_path, [entry()], {0: outcome}, in_place=True)
+    assert (tmp_path / "data.errors.jsonl").read_text() == "those of vad\n"
+    assert report.errors == (tmp_path / "data.transcribe.errors.jsonl" if outcome is CORRUPT else None)
+
+
+def test_of_a_long_line_that_cannot_be_read_the_errors_have_the_beginning(tmp_path: Path) -> None:
+    lines = [b"\xff" * (8 << 20), b"\xff" * 100, b"x" * (MAX_LINE_BYTES + 1)]
+    long, short, longer = objects(merged(tmp_path, lines, {}).errors)
+    assert (long["raw"], long["raw_bytes"]) == ("\\xff" * (64 << 10), (8 << 20) + 1)
+    assert short["raw"] == "\\xff" * 100
+    assert "raw_bytes" not in short
+    assert (longer["raw"], longer["raw_bytes"]) == ("x" * 1024, MAX_LINE_BYTES + 2)
 
 
 def test_csv_rows_come_out_as_json_lines(tmp_path: Path) -> None:
@@ -220,6 +237,68 @@ def test_outputs_that_would_fail_or_cost_the_manifest_are_refused_before_the_run
         check_output(Manifest(tmp_path / "data.csv"), tmp_path / "data.csv", in_place=True)
     assert check_output(manifest, tmp_path / "new.json") == tmp_path / "new.json"
     assert check_output(manifest, manifest.path, in_place=True) == manifest.path
+
+
+def test_links_that_cannot_be_replaced_are_refused_before_the_run(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_bytes(entry())
+    (tmp_path / "dangling.json").symlink_to(tmp_path / "nowhere" / "out.json")
+    (tmp_path / "loop.json").symlink_to("loop.json")
+    (tmp_path / "new.json").symlink_to("made.json")
+    (tmp_path / "good.errors.jsonl").symlink_to(tmp_path / "nowhere" / "errors")
+    manifest = Manifest(tmp_path / "data.json")
+    for name, words in {
+        "dangling.json": r"no folder .*nowhere to write out\.json into, where .*dangling\.json leads",
+        "loop.json": "symbolic links",
+        "good.json": r"where .*good\.errors\.jsonl leads",
+    }.items():
+        with pytest.raises(MergeError, match=words):
+            check_output(manifest, tmp_path / name)
+    # This one works: it leads to a file that can be made.
+    check_output(manifest, tmp_path / "new.json")
+    (tmp_path / "made.errors.jsonl").mkdir()
+    with pytest.raises(MergeError, match=r"made\.errors\.jsonl is not a regular file"):
+        check_output(manifest, tmp_path / "made.json")
+
+
+@pytest.mark.parametrize(
+    ("length", "in_place"), [(233, False), (234, False), (256, False), (222, True), (223, True)]
+)
+def test_names_that_leave_no_room_are_refused_before_the_run(
+    tmp_path: Path, length: int, in_place: bool
+) -> None:
+    stem = "é" * ((length - 5) // 2) + "x" * ((length - 5) % 2)
+    name, fits = f"{stem}.json", length in (233, 222)
+    if fits:
+        report = merged(
+            tmp_path, [entry()], {0: CORRUPT}, name=name if in_place else "data.json", in_place=in_place
+        )
+        assert report.errors
+    (tmp_path / "data.json").write_bytes(entry())
+    manifest = Manifest(tmp_path / "data.json")
+    if fits:
+        check_output(manifest, tmp_path / name, in_place=in_place, stage="transcribe")
+    else:
+        with pytest.raises(MergeError, match="choose a shorter name"):
+            check_output(manifest, tmp_path / name, in_place=in_place, stage="transcribe")
+
+
+def test_the_errors_of_another_output_are_not_taken_for_ones_own(tmp_path: Path) -> None:
+    (tmp_path / "data.json").write_bytes(entry())
+    manifest = Manifest(tmp_path / "data.json")
+    output, other, errors = (tmp_path / name for name in ("out.json", "out.jsonl", "out.errors.jsonl"))
+    other.write_text("{}\n")
+    check_output(manifest, output)
+    errors.write_text("{}\n")
+    with pytest.raises(MergeError, match=r"errors\.jsonl may be that of out\.jsonl"):
+        check_output(manifest, output)
+    # What was written last has the errors.
+    output.write_text("{}\n")
+    os.utime(other, ns=(1, 1))
+    check_output(manifest, output)
+    with pytest.raises(MergeError, match=r"errors\.jsonl may be that of out\.json,"):
+        check_output(manifest, other)
+    # A table has none.
+    check_output(manifest, tmp_path / "out.csv", with_errors=False)
 
 
 def test_a_folder_without_write_permission_is_refused_before_the_run(users_folder: Path) -> None:

@@ -40,7 +40,8 @@ async def run(manifest: Path, output: Path, **options: Any) -> RunSummary:
 
 
 def journal_of(manifest: Path, output: Path, stage: Transcription = Transcription()) -> Journal:  # noqa: B008
-    return Journal.open(journal_path(output), RunKey(Manifest(manifest).digest, stage.name, stage.options))
+    key = RunKey(Manifest(manifest).digest, stage.name, stage.options, str(manifest.parent))
+    return Journal.open(journal_path(output), key)
 
 
 async def test_entries_that_have_a_text_come_out_as_they_were_without_any_server(tmp_path: Path) -> None:
@@ -112,6 +113,34 @@ async def test_other_options_do_not_continue_a_run(tmp_path: Path) -> None:
     with pytest.raises(JournalError, match="words was false, now it is true"):
         await run(manifest, output, stage=Transcription(words=True))
     assert journal_path(output).exists()
+
+
+async def test_a_run_does_not_go_on_with_the_recordings_of_another_folder(tmp_path: Path) -> None:
+    output = tmp_path / "out.json"
+    lines = [audio("a"), {"audio_filepath": "b.wav"}]
+    here, there = (write(tmp_path / name, *lines) for name in ("here.json", "there.json"))
+    (tmp_path / "elsewhere").mkdir()
+    there = there.rename(tmp_path / "elsewhere" / "there.json")
+    with journal_of(here, output) as journal:
+        journal.record(0, DONE)
+        journal.record(1, DONE)
+    with pytest.raises(JournalError, match=r"line 2, lead to other recordings.*another output.*--restart"):
+        await run(there, output)
+    assert not output.exists()
+    with pytest.raises(NoServersError):
+        await run(there, output, restart=True)
+    with journal_of(here, output) as journal:
+        assert len(journal) == 0
+
+
+async def test_a_manifest_of_absolute_paths_may_be_moved_during_a_run(tmp_path: Path) -> None:
+    manifest = write(tmp_path / "data.json", audio("a"))
+    output = tmp_path / "out.json"
+    with journal_of(manifest, output) as journal:
+        journal.record(0, DONE)
+    (tmp_path / "elsewhere").mkdir()
+    summary = await run(manifest.rename(tmp_path / "elsewhere" / "data.json"), output)
+    assert (summary.results, summary.resumed) == (1, 1)
 
 
 async def test_a_journal_in_use_by_another_client_is_left_to_it(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from amela_client.cluster.array_run import ArrayRun
 from amela_client.errors import ManifestError, MergeError
 from amela_client.journal import Journal, RunKey
 from amela_client.manifest import Entry, Fault, Manifest
-from amela_client.merge import merge_results
+from amela_client.merge import errors_path, merge_results
 from amela_client.share_merge import SharesReport, merge_shares
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -312,7 +312,8 @@ def test_results_and_errors_of_shares_are_those_of_one_run_byte_for_byte(
     else:
         assert (tmp_path / "final.json").read_bytes() == one.read_bytes()
     assert merged.errors == tmp_path / "final.errors.jsonl"
-    assert merged.errors.read_bytes() == one.with_name(f"{one.stem}.errors.jsonl").read_bytes()
+    errors = errors_path(one, "transcribe" if in_place else None)
+    assert merged.errors.read_bytes() == errors.read_bytes()
     assert (merged.lines, merged.quarantined) == (8 if in_place else 4, 4)
 
 
@@ -323,6 +324,27 @@ def test_an_entry_that_is_quarantined_twice_is_named(tmp_path: Path, shares: lis
         MergeError, match=r"entry 1 of 30 .*errors\.jsonl, line 1, and .*errors\.jsonl, line 2"
     ):
         merge_shares([str(share) for share in shares], tmp_path / "final.json")
+
+
+def test_errors_of_the_stage_before_and_of_one_in_place_come_together(
+    tmp_path: Path, shares: list[Path]
+) -> None:
+    _, *others = shares[0].read_text().splitlines(keepends=True)
+    shares[0].write_text("".join(others))
+    error = '{"line": %d, "reason": "R", "message": "m", "amela_share": [%d, 30, %d]}\n'
+    shares[0].with_name("data_split_00.errors.jsonl").write_text(error % (1, 0, 1))
+    second = json.loads(others[0])["amela_share"][0]
+    shares[0].with_name("data_split_00.transcribe.errors.jsonl").write_text(error % (2, second, 2))
+    report = merge_shares([str(share) for share in shares], tmp_path / "final.json")
+    assert (report.lines, report.quarantined) == (29, 2)
+
+
+def test_errors_of_another_output_are_not_replaced(tmp_path: Path, shares: list[Path]) -> None:
+    for name in ("final.errors.jsonl", "final.jsonl"):
+        (tmp_path / name).write_text("{}\n")
+    with pytest.raises(MergeError, match=r"may be that of final\.jsonl"):
+        merge_shares([str(share) for share in shares], tmp_path / "final.json")
+    assert (tmp_path / "final.errors.jsonl").read_text() == "{}\n"
 
 
 def test_an_error_that_is_not_of_the_split_is_named(tmp_path: Path, shares: list[Path]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from amela.asr.v1.asr_pb2 import TranscribeRequest
 from amela.vad.v1.vad_pb2 import DetectRequest
 from amela_client.manifest import Entry, Manifest
+from amela_client.requests import voice_message
 from amela_client.results import (
     Model,
     PieceFailure,
@@ -86,6 +87,18 @@ def test_options_reach_the_request(entry_of: EntryOf) -> None:
     assert detect.segmentation.threshold == 0.25
     assert detect.segmentation.merge_gap.nanos == 500_000_000
     assert not detect.audio.HasField("channel")
+
+
+@pytest.mark.parametrize("name", ["language", "prompt"])
+def test_a_text_that_no_request_can_carry_is_named(entry_of: EntryOf, name: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{name} 'caf\\udce9' is not valid Unicode"):
+        transcribe(entry_of(), **{name: "caf\udce9"})
+
+
+@pytest.mark.parametrize("part", ["speaker", "style"])
+def test_a_voice_that_no_request_can_carry_is_named(part: str) -> None:
+    with pytest.raises(ValueError, match=rf"^{part} 'caf\\udce9' is not valid Unicode"):
+        voice_message(**{part: "caf\udce9"})
 
 
 def test_what_is_not_asked_for_is_left_to_the_server(entry_of: EntryOf) -> None:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from amela_client.cli import connection, running
+from amela_client.cli import connection, running, text_options
 from amela_client.endpoint import Trust
 from amela_client.sts_stages import Resynthesis
 
@@ -15,8 +15,8 @@ def resynthesize_command(
     *,
     output: running.OutputFolder,
     listing: running.Listing = None,
-    speaker: running.Speaker = None,
-    style: running.Style = None,
+    speaker: text_options.Speaker = None,
+    style: text_options.Style = None,
     force: running.Remake = False,
     channel: running.Channel = None,
     tasks: running.Tasks = None,
@@ -59,8 +59,8 @@ def resynthesize_command(
     share = running.share_of(tasks, task_id)
     stage = Resynthesis(
         mirror=running.plan_files(manifest, output, ".wav", strict=strict),
-        speaker=running.voice_part(speaker),
-        style=running.voice_part(style),
+        speaker=text_options.voice_part(speaker),
+        style=text_options.voice_part(style),
         channel=channel,
         force=force,
     )

@@ -22,7 +22,6 @@ from amela_client.manifest import Manifest
 from amela_client.merge import check_output
 from amela_client.mirror import Mirror
 from amela_client.progress import Tally, clock, display_for, shown
-from amela_client.requests import VoicePart
 from amela_client.run import RunSummary, journal_path, run_manifest
 from amela_client.stages import Stage
 from amela_client.task_share import ManifestShare, Share
@@ -52,14 +51,6 @@ TaskId = Annotated[
         help="Which share, from 0: entry i is in share i modulo --tasks. `manifest merge` puts the outputs"
         " together.",
     ),
-]
-Speaker = Annotated[
-    str | None,
-    typer.Option(metavar="NAME|INDEX", help="Voice to speak with, as the server has it. Default: the first."),
-]
-Style = Annotated[
-    str | None,
-    typer.Option(metavar="NAME|INDEX", help="Style to speak in, as the server has it. Default: the first."),
 ]
 OutputFolder = Annotated[
     Path,
@@ -131,11 +122,6 @@ def share_of(tasks: int | None, task_id: int | None) -> Share | None:
     return Share(task_id, tasks)
 
 
-def voice_part(given: str | None) -> VoicePart:
-    """Read a speaker or a style: digits are an index."""
-    return int(given) if given and given.isdecimal() else given
-
-
 def plan_files(manifest: Path, folder: Path, suffix: str, *, strict: bool) -> Mirror:
     """Say where the files of results go, and make their folder.
 
@@ -187,7 +173,7 @@ def run_job(job: Job, connection: Connection, console: Console) -> RunSummary:
     async def run() -> None:
         nonlocal summary
         manifest = job.open_manifest()
-        check_output(manifest, job.output, in_place=job.in_place)
+        check_output(manifest, job.output, in_place=job.in_place, stage=job.stage.name)
         async with shown(tally, display_for(console, job.stage.name)), connection.open(service) as client:
             try:
                 summary = await run_manifest(

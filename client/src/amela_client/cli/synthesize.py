@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from amela_client.cli import connection, running
+from amela_client.cli import connection, running, text_options
 from amela_client.endpoint import Trust
 from amela_client.sts_stages import Synthesis
 
@@ -17,8 +17,8 @@ def synthesize_command(
     *,
     output: running.OutputFolder,
     listing: running.Listing = None,
-    speaker: running.Speaker = None,
-    style: running.Style = None,
+    speaker: text_options.Speaker = None,
+    style: text_options.Style = None,
     predict_durations: Annotated[
         bool,
         typer.Option(
@@ -64,8 +64,8 @@ def synthesize_command(
     share = running.share_of(tasks, task_id)
     stage = Synthesis(
         mirror=running.plan_files(manifest, output, ".wav", strict=strict),
-        speaker=running.voice_part(speaker),
-        style=running.voice_part(style),
+        speaker=text_options.voice_part(speaker),
+        style=text_options.voice_part(style),
         predict_durations=predict_durations,
         force=force,
     )

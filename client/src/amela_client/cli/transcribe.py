@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from amela_client.cli import connection, running
+from amela_client.cli import connection, running, text_options
 from amela_client.endpoint import Trust
 from amela_client.stages import Transcription
 
@@ -35,15 +35,8 @@ def transcribe_command(
     confidence: Annotated[
         bool, typer.Option("--confidence", help="Add confidences to words and segments.")
     ] = False,
-    language: Annotated[
-        str,
-        typer.Option(
-            metavar="TAG", help="Language spoken, like en or fr-CA. Default: the model's own choice."
-        ),
-    ] = "",
-    prompt: Annotated[
-        str, typer.Option(help="Instruction, for models that take one. Default: the model's own.")
-    ] = "",
+    language: text_options.Language = "",
+    prompt: text_options.Prompt = "",
     max_new_tokens: Annotated[
         int,
         # The most that the contract can carry.

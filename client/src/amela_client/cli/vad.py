@@ -1,7 +1,6 @@
 """``amela-client vad``: where the speech is in every recording of a folder or a manifest."""
 
 import filecmp
-import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,13 +12,11 @@ from amela_client.cli import connection, running
 from amela_client.endpoint import Trust
 from amela_client.errors import JournalError
 from amela_client.manifest import Manifest
-from amela_client.manifest_build import build_manifest
+from amela_client.manifest_build import LeftOut, build_manifest
 from amela_client.merge import check_output
 from amela_client.run import journal_path
 from amela_client.stages import VoiceDetection
 from amela_client.vad_report import write_csv
-
-log = logging.getLogger(__name__)
 
 
 def vad_command(
@@ -86,7 +83,8 @@ def vad_command(
     points, flags and statistics. What cannot be read goes to vad.errors.jsonl, with the reason. If the run is
     stopped, the same command goes on where it was.
 
-    Exit code 0: all done; 3: some entries quarantined; 2: wrong usage; 130: Ctrl-C; 1: other errors.
+    Exit code 0: all done; 3: some entries quarantined, or recordings of the folder left out; 2: wrong usage;
+    130: Ctrl-C; 1: other errors.
     """
     stage = VoiceDetection(
         threshold=threshold, merge_gap=merge_gap, min_speech=min_speech, padding=padding, channel=channel
@@ -105,41 +103,45 @@ def vad_command(
     if table is not None and table.absolute() in (output.absolute(), source.absolute()):
         raise typer.BadParameter(f"--csv {table} is {source} or {output}: name a file of its own")
     console = running.error_console(quiet=quiet)
-    with _manifest_of(source, output, restart=restart) as manifest:
+    with _manifest_of(source, output, restart=restart) as (manifest, is_whole):
         if table is not None:
-            check_output(Manifest(manifest), table)
+            check_output(Manifest(manifest), table, with_errors=False)
         job = running.Job(
             stage, manifest, output, strict=strict, restart=restart, as_json=as_json, share=share
         )
         summary = running.run_job(job, servers, console)
     if table is not None:
         write_csv(summary.output, table)
-    if summary.quarantined:
+    if summary.quarantined or not is_whole:
         raise typer.Exit(running.SOME_QUARANTINED)
 
 
 @contextmanager
-def _manifest_of(source: Path, output: Path, *, restart: bool) -> Iterator[Path]:
-    """Return the manifest, which for a folder is a list beside the output that lives as long as the run."""
+def _manifest_of(source: Path, output: Path, *, restart: bool) -> Iterator[tuple[Path, bool]]:
+    """Return the manifest, which for a folder is a list beside the output that lives as long as the run.
+
+    And whether it has all the recordings of the folder.
+    """
     if not source.is_dir():
-        yield source
+        yield source, True
         return
     listing = output.with_name(f"{output.name}.recordings")
     resumes = journal_path(output).exists() and listing.exists() and not restart
     try:
-        _list_recordings(source, listing, output, resumes=resumes)
-        yield listing
+        left_out = _list_recordings(source, listing, output, resumes=resumes)
+        yield listing, not left_out
     finally:
         # As long as there is a journal, a run can go on with both.
         if not journal_path(output).exists():
             listing.unlink(missing_ok=True)
 
 
-def _list_recordings(folder: Path, listing: Path, output: Path, *, resumes: bool) -> None:
+def _list_recordings(folder: Path, listing: Path, output: Path, *, resumes: bool) -> list[LeftOut]:
     fresh = listing.with_name(f"{listing.name}.new") if resumes else listing
     report = build_manifest(folder, fresh)
     for name, why in report.left_out:
-        log.warning("%s is left out: %s", name, why)
+        # Nothing but this line says so: --quiet is not meant for it.
+        typer.echo(f"left out: {name}: {why}", err=True)
     if resumes:
         same = filecmp.cmp(fresh, listing, shallow=False)
         fresh.unlink()
@@ -149,3 +151,4 @@ def _list_recordings(folder: Path, listing: Path, output: Path, *, resumes: bool
                 f" the list of those to go on (amela-client vad {listing} -o {output}), or --restart to start"
                 " over"
             )
+    return report.left_out
