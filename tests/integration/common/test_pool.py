@@ -1,5 +1,6 @@
 import asyncio
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -321,6 +322,36 @@ async def test_a_replacement_that_cannot_start_is_tried_again(tmp_path: Path) ->
         await asyncio.sleep(0.3)
         marker.unlink()
         assert await call == "hello patient"
+
+
+@asynccontextmanager
+async def no_more_descriptors() -> AsyncIterator[None]:
+    """Let this process open nothing: what a host without memory or processes to give does to a fork."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_a_replacement_that_the_host_has_no_means_for_is_tried_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async with running() as pool:
+        async with no_more_descriptors():
+            os.kill(pool.pids[0], signal.SIGKILL)
+            await until(lambda: "no new worker" in caplog.text)
+        assert await pool.call(("greet", "patient")) == "hello patient"
+        assert pool.restarts == 1
+
+
+async def test_a_pool_that_the_host_has_no_means_for_is_a_configuration_error() -> None:
+    pool = WorkerPool(Worker, 2, "test")
+    async with no_more_descriptors():
+        with pytest.raises(ConfigError, match="no test worker can be started"):
+            await pool.start()
+    assert pool.pids == []
 
 
 async def test_close_ends_workers_that_are_idle_and_workers_that_work(tmp_path: Path) -> None:

@@ -22,6 +22,8 @@ def clip(samples: object) -> Clip:
         (NOISE[:1599], "AUDIO_TOO_SHORT"),
         (np.where(np.arange(RATE) == 77, np.nan, NOISE), "AUDIO_NOT_FINITE"),
         (np.where(np.arange(RATE) == 77, -np.inf, NOISE), "AUDIO_NOT_FINITE"),
+        (NOISE * 1e20, "AUDIO_NOT_FINITE"),
+        (np.where(np.arange(RATE) == 77, -32768, NOISE), "AUDIO_NOT_FINITE"),
     ],
 )
 def test_what_is_no_audio_is_refused(samples: object, reason: str) -> None:
@@ -30,7 +32,12 @@ def test_what_is_no_audio_is_refused(samples: object, reason: str) -> None:
     assert refused.value.reason == reason
 
 
-@pytest.mark.parametrize("samples", [NOISE[:1600], NOISE, NOISE * 100])
+def test_samples_far_beyond_full_scale_are_told_with_their_peak() -> None:
+    with pytest.raises(RequestError, match=r"reach 32768 times full scale: write floats between -1 and 1"):
+        check_clip(clip(np.where(np.arange(RATE) == 77, -32768, NOISE)))
+
+
+@pytest.mark.parametrize("samples", [NOISE[:1600], NOISE, NOISE * 100, NOISE * 10_000 / NOISE.max()])
 def test_audio_passes(samples: object) -> None:
     check_clip(clip(samples))
     assert not is_silent(clip(samples))

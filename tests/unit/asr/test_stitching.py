@@ -92,6 +92,67 @@ def test_a_word_on_the_middle_of_an_overlap_is_neither_doubled_nor_lost(left: fl
     assert stitched.text == "here"
 
 
+def stitched(left: list[Word], right: list[Word]) -> list[str]:
+    """Stitch words, with times from the start of the recording, around an overlap from 9 to 10 s."""
+    pieces = [Piece(0, 10), Piece(9, 20, overlaps_previous=True)]
+    moved = [word._replace(start=word.start - 9, end=word.end - 9) for word in right]
+    heard = [Recognition(" ".join(word.text for word in words), tuple(words)) for words in (left, moved)]
+    return stitch(pieces, heard).text.split()
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "text"),
+    [
+        # One frame later on the right side, each in turn before, on and after the overlap's middle.
+        (
+            [("two", 9.04, 9.16), ("eight", 9.48, 9.64)],
+            [("two", 9.12, 9.24), ("eight", 9.48, 9.64)],
+            "two eight",
+        ),
+        ([("two", 9.40, 9.52)], [("two", 9.48, 9.60)], "two"),
+        ([("two", 9.48, 9.60)], [("two", 9.40, 9.52)], "two"),
+        ([("two", 9.56, 9.68)], [("two", 9.64, 9.76)], "two"),
+        # Neighbours on both sides of the middle that touch.
+        ([("a", 9.1, 9.49), ("b", 9.49, 9.7)], [("a", 9.13, 9.52), ("b", 9.52, 9.73)], "a b"),
+        ([("a", 9.3, 9.68), ("b", 9.68, 9.9)], [("a", 9.33, 9.71), ("b", 9.71, 9.93)], "a b"),
+        # Said twice.
+        ([("no", 9.2, 9.35), ("no", 9.45, 9.6)], [("no", 9.17, 9.3), ("no", 9.4, 9.55)], "no no"),
+        ([("no", 9.2, 9.35), ("no", 9.4, 9.55)], [("no", 9.25, 9.4), ("no", 9.45, 9.6)], "no no"),
+        # Heard by the left side alone, by the right side alone.
+        ([("well", 9.1, 9.3)], [("then", 9.6, 9.9)], "well then"),
+        # Clipped by the edge of the one or the other, and by both.
+        ([("there", 8.8, 9.2)], [("air", 9.0, 9.2), ("is", 9.3, 9.4)], "there"),
+        ([("is", 9.6, 9.7), ("bi", 9.8, 10.0)], [("is", 9.6, 9.7), ("bigger", 9.8, 10.3)], "is bigger"),
+        ([("so", 8.9, 10.0)], [("oh", 9.0, 10.1)], "so"),
+    ],
+)
+def test_a_word_that_both_sides_heard_comes_once_wherever_each_places_it(
+    left: list[tuple[str, float, float]], right: list[tuple[str, float, float]], text: str
+) -> None:
+    assert stitched([Word(*word) for word in left], [Word(*word) for word in right]) == text.split()
+
+
+@given(
+    st.lists(st.sampled_from(["one", "two"]), min_size=3, max_size=3),
+    st.floats(0, 0.3),
+    st.lists(st.floats(-0.04, 0.04), min_size=12, max_size=12),
+)
+def test_short_words_said_again_and_again_are_all_there(
+    said: list[str], first: float, jitter: list[float]
+) -> None:
+    said = [*said, *said]
+
+    def heard(shifts: list[float]) -> list[Word]:
+        starts = [8.0 + first + 0.4 * index + shift for index, shift in enumerate(shifts)]
+        return [Word(text, start, start + 0.12) for text, start in zip(said, starts, strict=True)]
+
+    left, right = heard(jitter[:6]), heard(jitter[6:])
+    assert (
+        stitched([word for word in left if word.end <= 10], [word for word in right if word.start >= 9])
+        == said
+    )
+
+
 @given(
     st.lists(st.text(alphabet="abcdefgh", min_size=1), min_size=2, max_size=12, unique=True),
     st.data(),
@@ -126,6 +187,27 @@ def test_case_and_punctuation_do_not_hide_a_repetition() -> None:
 
 def test_sides_that_heard_nothing_in_common_are_kept_whole() -> None:
     assert texts_of("it was", "of times") == "it was of times"
+
+
+@pytest.mark.parametrize(
+    ("left", "right", "text"),
+    [
+        ("we saw the bi", "the bigger one", "we saw the bigger one"),
+        ("we saw the bigger", "saw the bigger one", "we saw the bigger one"),
+        ("that there is a", "air is a way", "that there is a way"),
+        ("that there is a wave", "air is a way out", "that there is a way out"),
+        ("that there is", "here is a way", "that there is a way"),
+        # One common word does not make others clipped ones.
+        ("the cat", "the mat", "the cat the mat"),
+        ("a cat", "dog cat", "a cat dog cat"),
+        # What is exactly the same goes before what is nearly so.
+        ("five nine yes three nine", "three nine yes three one", "five nine yes three nine yes three one"),
+    ],
+)
+def test_without_word_times_a_clipped_word_at_an_edge_does_not_hide_a_repetition(
+    left: str, right: str, text: str
+) -> None:
+    assert texts_of(left, right) == text
 
 
 def test_a_repetition_longer_than_the_overlap_is_what_was_said() -> None:

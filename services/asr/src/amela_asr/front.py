@@ -1,8 +1,9 @@
 """The way from a request's recording to the engine, shared out among worker processes."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
+from copy import copy
 from functools import partial
 
 from amela_common.audio import AudioLimits, AudioSource, Clip
@@ -46,6 +47,7 @@ class Front:
             partial(Cutter, limits, sample_rate, max_piece), workers, "front", on_restart=on_restart
         )
         self._for_long_recordings = asyncio.Semaphore(workers - 1)
+        self._when_long: Callable[[], Awaitable[None]] | None = None
 
     async def start(self) -> None:
         """Start the processes; raises `ConfigError`."""
@@ -54,6 +56,12 @@ class Front:
     async def close(self) -> None:
         """End the processes."""
         await self._pool.close()
+
+    def for_request(self, when_long: Callable[[], Awaitable[None]]) -> "Front":
+        """Give one request this front's processes; a recording that is long waits for `when_long` first."""
+        front = copy(self)
+        front._when_long = when_long
+        return front
 
     @asynccontextmanager
     async def open(self, source: AudioSource) -> AsyncIterator[tuple[Plan, AsyncIterator[Clip]]]:
@@ -68,6 +76,8 @@ class Front:
         if plan is not None:
             yield plan, _given(plan.clips or ())
             return
+        if self._when_long is not None:
+            await self._when_long()
         async with self._for_long_recordings:
             plan = await self._pool.call(Survey(source))
             assert plan is not None

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from dataclasses import asdict
+from functools import partial
 
 import grpc.aio
 from amela.asr.v1 import asr_pb2, asr_pb2_grpc
@@ -46,6 +47,8 @@ class AsrService(asr_pb2_grpc.AsrServiceServicer):
             settings.queue,
             runtime.metrics,
         )
+        # Long recordings wait for one another, for hours at times: the places of clips are not for that.
+        self._long_admission = Admission(self._admission.concurrency, settings.queue, runtime.metrics)
         self._info = ServerInfo()
 
     def validate(self) -> None:
@@ -111,9 +114,10 @@ class AsrService(asr_pb2_grpc.AsrServiceServicer):
         options = options_from_proto(request.options)
         check_options(options, self._engine.capabilities, self._engine.model)
         source = AudioSource.from_proto(request.audio)
-        async with self._admission.admit():
+        async with self._admission.admit() as place:
             since = time.monotonic()
-            transcript = await transcribe(source, options, self._front, self._engine)
+            front = self._front.for_request(partial(place.move_to, self._long_admission))
+            transcript = await transcribe(source, options, front, self._engine)
             self._metrics.audio("Transcribe", transcript.duration, time.monotonic() - since)
         response = response_of(transcript, options, self._info.model)
         if response.ByteSize() > self._settings.max_message_bytes:

@@ -1,13 +1,15 @@
 """One recording from end to end: its pieces to the engine, their texts back together."""
 
 import asyncio
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from amela.common.v1 import error_pb2
 from amela_common.audio import AudioSource, Clip
 from amela_common.errors import RequestError
+from amela_common.voice.pieces import Piece
 
-from amela_asr.engine import Engine, Options, Recognition
+from amela_asr.engine import Capabilities, Engine, Options, Recognition
 from amela_asr.front import Front
 from amela_asr.stitching import Stitched, stitch
 
@@ -56,9 +58,10 @@ async def transcribe(source: AudioSource, options: Options, front: Front, engine
     try:
         async with front.open(source) as (plan, clips):
             tries = min(2, len(plan.pieces))
+            asked = _asked(options, plan.pieces, engine.capabilities)
             async for clip in clips:
                 await places.acquire()
-                outcomes.append(asyncio.create_task(_outcome(clip, options, engine, caller, tries)))
+                outcomes.append(asyncio.create_task(_outcome(clip, asked, engine, caller, tries)))
                 outcomes[-1].add_done_callback(lambda _: places.release())
         stitched = stitch(plan.pieces, [await outcome for outcome in outcomes])
     finally:
@@ -67,6 +70,14 @@ async def transcribe(source: AudioSource, options: Options, front: Front, engine
     if plan.pieces and not stitched.pieces:
         raise stitched.failures[0].error
     return Transcript(plan.duration, plan.speech, stitched, no_speech=not plan.pieces)
+
+
+def _asked(options: Options, pieces: Sequence[Piece], capabilities: Capabilities) -> Options:
+    # Where speech itself was cut, times tell which words both pieces hold. The text should not depend
+    # on whether the caller wants them too.
+    if capabilities.word_times and any(piece.overlaps_previous for piece in pieces):
+        return replace(options, words=True)
+    return options
 
 
 async def _outcome(

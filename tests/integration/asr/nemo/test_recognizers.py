@@ -93,6 +93,29 @@ async def test_bad_clips_among_good_ones_fail_for_their_own_reasons(
     assert [recognition.text for recognition in heard if isinstance(recognition, Recognition)] == truth
 
 
+async def test_a_prompt_with_a_token_of_the_models_own_fails_alone(
+    loaded: Loaded, truth: list[str], commands: list[Command], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not loaded.engine.capabilities.prompt:
+        pytest.skip("this model takes no prompt")
+    model = loaded.recognizer._model  # type: ignore[attr-defined]
+    assert model.audio_locator_tag in loaded.recognizer._special_tokens  # type: ignore[attr-defined]
+    monkeypatch.setattr(loaded.recognizer, "_special_tokens", {"[audio]"})
+    asked = [Options(), Options(prompt="Write [audio]:"), Options()]
+    batch = [
+        Utterance(Clip(command.samples, RATE), options)
+        for command, options in zip(commands, asked, strict=False)
+    ]
+    first, refused, third = loaded.recognizer.recognize(batch)
+    alone = loaded.recognizer.recognize(batch[1:2])
+
+    assert isinstance(first, Recognition) and isinstance(third, Recognition)
+    assert [first.text, third.text] == [truth[0], truth[2]]
+    for refusal in (refused, *alone):
+        assert isinstance(refusal, RequestError)
+        assert (refusal.reason, refusal.metadata) == ("INVALID_REQUEST", {"field": "options.prompt"})
+
+
 @pytest.mark.parametrize("level", [0.0, 1.0, -0.25])
 async def test_what_stands_still_is_silence_and_never_reaches_the_model(loaded: Loaded, level: float) -> None:
     before = loaded.batches()

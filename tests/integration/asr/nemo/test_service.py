@@ -1,6 +1,7 @@
 """The production engines behind a real `amela-asr`."""
 
 import itertools
+import random
 import shutil
 import subprocess
 import urllib.request
@@ -112,6 +113,22 @@ def test_a_prompt_and_a_language_reach_the_language_model(salm: Caller, commands
     assert prompted != [salm.transcribe(command.path).text for command in commands]
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"prompt": "x" * 4_001},
+        {"prompt": "Listen: <|audioplaceholder|> and <|audioplaceholder|>"},
+        {"max_new_tokens": 4_097},
+    ],
+)
+def test_what_would_hold_up_the_language_model_is_refused(
+    salm: Caller, commands: list[Command], options: dict[str, Any]
+) -> None:
+    with pytest.raises(grpc.RpcError) as refused:
+        salm.transcribe(commands[9].path, **options)
+    assert reason_of(refused.value) == "INVALID_REQUEST"
+
+
 def test_an_output_that_does_not_end_is_told_as_such(salm: Caller, commands: list[Command]) -> None:
     with pytest.raises(grpc.RpcError, match="did not end within 2 tokens"):
         salm.transcribe(commands[9].path, max_new_tokens=2)
@@ -128,6 +145,7 @@ def test_every_bad_file_has_its_own_reason_and_every_good_one_its_text(
     not_finite = spoken.samples.copy()
     not_finite[10_000] = np.nan
     soundfile.write(folder / "nan.wav", not_finite, RATE, subtype="FLOAT")
+    soundfile.write(folder / "absurd.wav", spoken.samples * 1e20, RATE, subtype="FLOAT")
     silence = folder / "silence.wav"
     soundfile.write(silence, np.zeros(3 * RATE), RATE)
     short = folder / "short.wav"
@@ -141,6 +159,7 @@ def test_every_bad_file_has_its_own_reason_and_every_good_one_its_text(
         truncated: "[AUDIO_TRUNCATED]",
         empty: "[AUDIO_EMPTY]",
         folder / "nan.wav": "[AUDIO_NOT_FINITE]",
+        folder / "absurd.wav": "[AUDIO_NOT_FINITE]",
         folder / "missing.wav": "[AUDIO_NOT_FOUND]",
         silence: "",
         short: "",
@@ -252,6 +271,24 @@ def test_pieces_of_over_40_s_of_speech_are_all_heard(
     assert response.text == " ".join(segment.text for segment in response.segments)
     said = sum(len(command.text.split()) for command in commands * 2)
     assert abs(len(response.text.split()) - said) <= 0.1 * said
+
+
+# Chosen because a word lies on a cut: clipped by one side, or placed a little differently by each.
+@pytest.mark.parametrize("seed", [2, 10])
+def test_speech_without_a_pause_is_transcribed_word_for_word_with_word_times_and_without(
+    tdt: Caller, commands: list[Command], folder: Path, seed: int
+) -> None:
+    choose, parts, said = random.Random(seed), [], []
+    while sum(map(len, parts)) < 115 * RATE:
+        command = choose.choice(commands)
+        loud = np.flatnonzero(np.abs(command.samples) > 0.02)
+        parts += [command.samples[max(0, loud[0] - 400) : loud[-1] + 800], np.zeros(800, np.float32)]
+        said.append(command.text)
+    path = folder / "no pause.flac"
+    soundfile.write(path, np.concatenate(parts), RATE)
+    texts = [tdt.transcribe(path, words=words).text for words in (False, True)]
+
+    assert texts == [" ".join(said)] * 2
 
 
 def test_a_staged_model_needs_no_network(start: Any, models: Path, tdt: Caller, tmp_path: Path) -> None:

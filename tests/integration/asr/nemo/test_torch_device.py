@@ -38,6 +38,27 @@ def test_faults_of_one_batch_are_neither(work: object) -> None:
     assert not TorchDevice("cpu").is_broken(error)
 
 
+@pytest.mark.parametrize(
+    ("message", "broken"),
+    [
+        ("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`", False),
+        ("cuDNN error: CUDNN_STATUS_ALLOC_FAILED", False),
+        ("CUDA error: CUBLAS_STATUS_EXECUTION_FAILED when calling `cublasSgemm(…)`", True),
+        ("CUDA error: an illegal memory access was encountered", True),
+    ],
+)
+@pytest.mark.parametrize("kind", [RuntimeError, torch.AcceleratorError])
+def test_a_library_that_gets_no_memory_has_not_lost_the_gpu(
+    kind: type[RuntimeError], message: str, broken: bool
+) -> None:
+    device = TorchDevice("cpu")
+    # The meaning of a GPU's errors, on machines that have none.
+    device.is_cuda = True
+
+    assert device.is_broken(kind(message)) == (broken or False)
+    assert device.is_out_of_memory(kind(message)) == (not broken)
+
+
 def test_an_accelerators_error_means_that_the_process_must_go() -> None:
     assert TorchDevice("cpu").is_broken(torch.AcceleratorError("an illegal memory access was encountered"))
 

@@ -32,6 +32,7 @@ def test_fields_that_are_not_set_mean_all_of_the_recording_mixed_down() -> None:
         (audio_pb2.Audio(path="a.wav"), "audio.path"),
         (audio_pb2.Audio(path="../a.wav"), "audio.path"),
         (audio_pb2.Audio(path="/a\0.wav"), "audio.path"),
+        (audio_pb2.Audio(path="/a" * 2048), "audio.path"),
         (audio_pb2.Audio(path="/a", start=Duration(seconds=-1)), "audio.start"),
         (audio_pb2.Audio(path="/a", start=Duration(nanos=-1)), "audio.start"),
         (audio_pb2.Audio(path="/a", start=Duration(seconds=2**62)), "audio.start"),
@@ -64,6 +65,14 @@ def test_no_source_can_be_made_of_nonsense(arguments: dict[str, object]) -> None
         AudioSource(**arguments)  # type: ignore[arg-type]
     assert caught.value.reason == "INVALID_REQUEST"
     caught.value.message.encode()
+
+
+@pytest.mark.parametrize(("letter", "most"), [("a", 4094), ("é", 2047)])
+def test_a_path_has_as_many_bytes_as_the_system_opens(letter: str, most: int) -> None:
+    AudioSource(path="/" + most * letter)
+    with pytest.raises(RequestError, match="a path has 4095 at most") as caught:
+        AudioSource(path="/" + (most + 1) * letter)
+    assert len(caught.value.message) < 200
 
 
 def test_a_name_that_would_not_print_is_quoted_in_messages() -> None:

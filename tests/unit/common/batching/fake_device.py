@@ -33,6 +33,7 @@ class FakeDevice:
         self.poison: set[float] = set()
         self.refused: set[float] = set()
         self.lost = False
+        self.lost_unseen = False
 
     def memory(self, count: int, longest: float) -> float:
         return LINEAR * count * longest + SQUARE * count * longest**2
@@ -66,3 +67,6 @@ class FakeDevice:
 
     def free_cache(self) -> None:
         self.caches_freed += 1
+        if self.lost_unseen:
+            # As CUDA does when what it computed at last had broken it.
+            raise FakeLostError("the bus has lost the device")

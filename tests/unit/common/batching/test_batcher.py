@@ -197,6 +197,28 @@ async def test_a_lost_device_fails_what_waits_and_what_comes_and_says_so_once(be
     assert len(bench.broken) == 1
 
 
+class FakeFaultyDevice(FakeDevice):
+    """Has a fault where nobody expects one."""
+
+    def is_broken(self, error: BaseException) -> bool:
+        raise ZeroDivisionError("a fault of the device's own code")
+
+
+async def test_any_fault_in_the_computing_of_batches_loses_the_device_rather_than_its_callers() -> None:
+    bench = Bench(FakeFaultyDevice())
+    bench.device.poison = {2.0}
+    first = await bench.hold()
+    waiting = [asyncio.create_task(bench.submit(length)) for length in (2.0, 40.0)]
+    await asyncio.sleep(0)
+    bench.gate.set()
+
+    assert await outcomes(first, *waiting) == [99.0, "ENGINE_LOST", "ENGINE_LOST"]
+    with pytest.raises(RequestError, match="a fault of the device's own code"):
+        await bench.submit(1.0)
+    assert bench.broken == ["""ZeroDivisionError("a fault of the device's own code")"""]
+    await bench.close()
+
+
 async def test_closing_fails_what_waits(bench: Bench) -> None:
     await bench.hold()
     waiting = asyncio.create_task(bench.submit(1.0))

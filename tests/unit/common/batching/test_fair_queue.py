@@ -1,6 +1,7 @@
 """Whose turn it is, and who comes along."""
 
 from collections import Counter
+from math import ceil
 
 import pytest
 from amela_common.batching.budget import Budget
@@ -57,6 +58,73 @@ def test_a_clip_passes_the_backlog_of_a_long_recording() -> None:
     queue.add("clip", seconds=2.0, caller="clip", kind="text", now=0)
 
     assert [entry.item for entry in queue.take(Budget(130.0))] == ["clip"]
+
+
+class Supply:
+    """Callers that always have something in the queue, and what has become of it."""
+
+    def __init__(self) -> None:
+        self.queue: FairQueue[str] = FairQueue()
+        self.waiting: Counter[str] = Counter()
+        self.seconds_served: Counter[str] = Counter()
+
+    def keep(self, item: str, count: int, seconds: float, caller: object = None) -> None:
+        """Have so many of an item wait; without a caller, each is a new caller's."""
+        while self.waiting[item] < count:
+            self.queue.add(item, seconds=seconds, caller=caller or object(), kind=None, now=0)
+            self.waiting[item] += 1
+
+    def take(self, budget: Budget) -> list[str]:
+        batch = self.queue.take(budget)
+        self.waiting.subtract(entry.item for entry in batch)
+        for entry in batch:
+            self.seconds_served[entry.item] += round(entry.seconds)
+        return [entry.item for entry in batch]
+
+
+@pytest.mark.parametrize("clips", [1, 5, 40])
+@pytest.mark.parametrize("cancelled", [0, 50])
+def test_a_long_recording_goes_on_however_many_new_callers_keep_coming(clips: int, cancelled: int) -> None:
+    supply = Supply()
+    for _ in range(500):
+        supply.keep("piece", 8, 30.0, caller="recording")
+        supply.keep("clip", clips, 4.0)
+        for _ in range(cancelled):
+            supply.queue.discard(supply.queue.add("gone", seconds=4.0, caller=object(), kind=None, now=0))
+        supply.take(Budget(64.0))
+    served = supply.seconds_served
+
+    # As new callers are served soon after they come, twice as many share the virtual time as wait.
+    assert served["piece"] > 0.4 * served.total() / (clips + 1)
+    assert served["clip"] > 0.4 * served.total() * clips / (clips + 1)
+
+
+@pytest.mark.parametrize("recordings", [1, 5, 20])
+def test_a_clip_waits_for_one_piece_of_each_recording_and_one_batch_at_most(recordings: int) -> None:
+    supply = Supply()
+    in_a_batch = 4
+    waited = longest = 0
+    for _ in range(1000):
+        for number in range(recordings):
+            # One recording after the other, of 20 pieces each.
+            name = f"recording {number}.{supply.seconds_served[str(number)] // 600}"
+            supply.keep(str(number), 8, 30.0, caller=name)
+        supply.keep("clip", 1, 2.0)
+        waited = 0 if "clip" in supply.take(Budget(130.0, items=in_a_batch)) else waited + 1
+        longest = max(longest, waited)
+
+    assert longest <= ceil(recordings / in_a_batch) + 1
+
+
+def test_a_burst_of_clips_is_in_the_very_next_batches_however_long_a_recording_has_run() -> None:
+    supply = Supply()
+    for number in range(1, 3000):
+        supply.keep("piece", 40, 30.0, caller="recording")
+        if number % 20 == 0:
+            supply.keep("clip", 100, 4.0)
+        batch = supply.take(Budget(64.0))
+        # A hundred of them fill six batches and a part of the seventh.
+        assert ("clip" in batch) == (number >= 20 and number % 20 < 7)
 
 
 def test_callers_get_equal_time_however_much_they_queue() -> None:

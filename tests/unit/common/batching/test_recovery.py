@@ -160,6 +160,15 @@ def test_a_lost_device_is_not_tried_again() -> None:
     assert len(device.batches) == 1
 
 
+def test_a_device_whose_memory_cannot_be_freed_is_lost() -> None:
+    device = FakeDevice(limit=LINEAR * 25)
+    device.lost_unseen = True
+
+    with pytest.raises(BrokenDeviceError, match="the bus has lost the device"):
+        recovery_on(device).run(sized(10.0, 10.0, 10.0))
+    assert len(device.batches) == 1
+
+
 def test_results_that_are_not_one_for_each_item_are_a_fault_of_the_engine() -> None:
     recovery: Recovery[float, float] = Recovery(
         lambda lengths: [], FakeDevice(), BUDGET, BatchMetrics(CollectorRegistry())

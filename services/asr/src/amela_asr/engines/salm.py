@@ -18,6 +18,7 @@ from amela_asr.engines.recognizer import SAMPLE_RATE, Recognizer, Utterance
 from amela_asr.engines.runaway import runs_away
 from amela_asr.engines.salm_folder import check_salm_folder, weight_files
 from amela_asr.fingerprint import fingerprint
+from amela_asr.options import special_token
 
 # Raised whenever this module makes something else of the same audio.
 _RESULTS_VERSION = 1
@@ -95,13 +96,25 @@ class _SalmRecognizer:
         model.to(device.torch, dtype)
         spectrogram.featurizer = featurizer.to(device.torch)
         self._model = model
+        self._special_tokens = {model.audio_locator_tag, *model.tokenizer.tokenizer.all_special_tokens}
 
     def kind(self, options: Options) -> Hashable:
         """All rows of a batch are written up to the same length."""
         return options.max_new_tokens
 
     def recognize(self, batch: Sequence[Utterance]) -> list[Recognition | RequestError]:
-        """Recognise a batch; an output that does not stop is its clip's own failure."""
+        """Recognise a batch; a prompt that is none, or an output that does not stop, fails its clip alone."""
+        refusals = [self._refusal(utterance.options.prompt or "") for utterance in batch]
+        fit = [utterance for utterance, refusal in zip(batch, refusals, strict=True) if refusal is None]
+        answers = iter(self._generate(fit) if fit else ())
+        return [next(answers) if refusal is None else refusal for refusal in refusals]
+
+    def _refusal(self, prompt: str) -> RequestError | None:
+        # Models may have special tokens that do not look like any.
+        found = next((token for token in self._special_tokens if token in prompt), None)
+        return None if found is None else special_token(found)
+
+    def _generate(self, batch: Sequence[Utterance]) -> list[Recognition | RequestError]:
         limit = batch[0].options.max_new_tokens or _MAX_NEW_TOKENS
         audio, lengths = padded(batch, self.device)
         with torch.inference_mode():

@@ -7,6 +7,8 @@ from amela_common.errors import RequestError
 SHORTEST_SECONDS = 0.1
 # Below -80 dBFS there is nothing but the rounding of 16-bit audio.
 SILENCE_RMS = 1e-4
+# Floats may exceed full scale, but not by 80 dB: such samples are on another scale, or broken.
+HIGHEST_PEAK = 1e4
 
 
 def check_clip(clip: Clip) -> None:
@@ -28,6 +30,12 @@ def check_clip(clip: Clip) -> None:
     bad = len(clip.samples) - int(np.count_nonzero(np.isfinite(clip.samples)))
     if bad:
         raise RequestError("AUDIO_NOT_FINITE", f"{bad} of {len(clip.samples)} samples are NaN or infinite")
+    peak = float(np.abs(clip.samples).max())
+    if peak > HIGHEST_PEAK:
+        raise RequestError(
+            "AUDIO_NOT_FINITE",
+            f"its samples reach {peak:g} times full scale: write floats between -1 and 1",
+        )
 
 
 def is_silent(clip: Clip) -> bool:

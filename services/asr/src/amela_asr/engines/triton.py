@@ -194,6 +194,9 @@ class TritonEngine:
                 await self._infer(_canary(), encode_options(Options()), _CANARY_TIMEOUT_SECONDS)
             except InferenceServerException as error:
                 self._leave(self._why(error))
+            except ConfigError as error:
+                # A repository of another version may be there only until the right one is back.
+                self._leave(str(error))
             else:
                 if description.fingerprint != self.fingerprint:
                     self._runtime.fail(

@@ -86,7 +86,9 @@ class TritonModel:
                 answers[number] = error
                 continue
             if is_silent(utterance.clip):
-                answers[number] = encode_recognition(Recognition(""))
+                answers[number] = encode_recognition(
+                    Recognition("", words=() if utterance.options.words else None)
+                )
                 continue
             kind = self._recognizer.kind(utterance.options)
             seconds = utterance.clip.duration

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import BinaryIO, NamedTuple
 
+from amela_common.audio.ogg_pages import LARGEST
+
 MAX_CHUNKS = 4096
 """Chunks looked at before the samples of a file are given up as not found."""
 
@@ -143,8 +145,7 @@ def _nist(file: BinaryIO, size: int) -> Extent | None:
 
 
 def _ogg(file: BinaryIO, size: int) -> Extent | None:
-    # A page (RFC 3533) has 27 bytes, then as many lengths of 0 to 255 as its last byte says, then those.
-    tail_start = max(0, size - 27 - 255 - 255 * 255)
+    tail_start = max(0, size - LARGEST)
     tail = _read(file, tail_start, size - tail_start)
     place = tail.rfind(b"OggS\0")
     if place < 0:

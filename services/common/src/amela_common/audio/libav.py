@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from amela_common.audio.containers import mp3_counts_frames
 from amela_common.audio.decoder import broken
+from amela_common.audio.ogg_pages import begins_whole, ends_whole
 from amela_common.audio.source import AudioSource
 from amela_common.errors import RequestError
 
@@ -40,6 +41,8 @@ class LibavDecoder:
         self._file = file
         self._source = source
         self._counts_frames = mp3_counts_frames(file)
+        if not begins_whole(file):
+            raise self._corrupt("is damaged at its beginning")
         file.seek(0)
         self._container = av.open(
             file,
@@ -69,8 +72,9 @@ class LibavDecoder:
         Raises
         ------
         RequestError
-            AUDIO_UNSUPPORTED for a file without an audio track or with an unknown codec, AUDIO_EMPTY
-            for one without samples, AUDIO_NO_SUCH_CHANNEL for one without channels, and as `read` does.
+            AUDIO_CORRUPT for an Ogg whose beginning is damaged, AUDIO_UNSUPPORTED for a file without an
+            audio track or with an unknown codec, AUDIO_EMPTY for one without samples,
+            AUDIO_NO_SUCH_CHANNEL for one without channels, and as `read` does.
         """
         try:
             return cls(file, source)
@@ -159,6 +163,8 @@ class LibavDecoder:
         seconds = decoded / rate if rate else 0.0
         if (fault is not None or length is not None) and seconds < (length or math.inf) - _TOLERANCE:
             raise broken(self._source, self._file, seconds)
+        if self._container.format.name == "ogg" and not ends_whole(self._file):
+            raise self._corrupt("is damaged near its end")
 
     def _stated_length(self) -> float | None:
         duration, unit = self._stream.duration, self._stream.time_base

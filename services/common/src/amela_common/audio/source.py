@@ -8,6 +8,10 @@ from amela.common.v1 import audio_pb2
 from amela_common.durations import MAX_SECONDS, from_duration
 from amela_common.errors import RequestError
 
+# Bytes. Linux opens no longer one (PATH_MAX, which counts the NUL at its end), and finding out
+# where it leads takes time that grows with the square of its length.
+_LONGEST_PATH = 4095
+
 
 @dataclass(frozen=True)
 class AudioLimits:
@@ -105,12 +109,14 @@ class AudioSource:
 
 def _check_path(path: str, name: str) -> None:
     try:
-        path.encode("utf-8", "surrogateescape")
+        length = len(path.encode("utf-8", "surrogateescape"))
     except UnicodeEncodeError:
         fault = "is not a path: it holds half a surrogate pair"
     else:
         if not path:
             fault = "the path is empty"
+        elif length > _LONGEST_PATH:
+            name, fault = f"{path[:60]!r}…", f"has {length} bytes, and a path has {_LONGEST_PATH} at most"
         elif "\0" in path:
             fault = "is not a path: it holds a NUL character"
         elif not path.startswith("/"):

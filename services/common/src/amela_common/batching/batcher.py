@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import time
 from collections.abc import Callable, Hashable, Sequence
 from typing import Generic, TypeVar
@@ -12,6 +13,8 @@ from amela_common.batching.fair_queue import FairQueue, Waiting
 from amela_common.batching.metrics import BatchMetrics
 from amela_common.batching.recovery import BrokenDeviceError, Recovery, Sized
 from amela_common.errors import RequestError
+
+log = logging.getLogger(__name__)
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -113,6 +116,11 @@ class Batcher(Generic[T, R]):
                 outcomes = await self._thread.run(self._recovery.run, batch)
             except BrokenDeviceError as error:
                 self._lose(str(error))
+                return
+            except Exception as error:
+                # Whatever it was, nobody would compute what waits.
+                log.exception("a fault in the computing of batches")
+                self._lose(repr(error))
                 return
             for entry, outcome in zip(self._running, outcomes, strict=True):
                 entry.item.finish(outcome)

@@ -23,6 +23,8 @@ class Waiting(Generic[T]):
     ----------
     seconds
         Its length.
+    caller
+        Whose it is.
     kind
         Items of different kinds never share a batch.
     since
@@ -33,6 +35,7 @@ class Waiting(Generic[T]):
 
     item: T
     seconds: float
+    caller: Hashable
     kind: Hashable
     since: float
     turn: float = field(compare=False)
@@ -41,15 +44,21 @@ class Waiting(Generic[T]):
 class FairQueue(Generic[T]):
     """Items of many callers, who get equal shares of the device however much each of them sends.
 
-    Start-time fair queueing (Goyal, Vin and Cheng, 1996): an item's turn comes when its caller's
-    earlier items have had theirs, in a time that passes with the work done. The item whose turn
-    it is always goes into the next batch; others fill the batch up, those closest in length first.
+    Fair queueing by start times (Greenberg and Madras, 1992): an item's turn comes when its caller's
+    earlier items have had theirs, in the virtual time of generalized processor sharing (Parekh and
+    Gallager, 1993). In that time a second passes while each caller that has work is given a second of
+    it. It passes with all work done, so that no supply of new callers, whose turn is now, keeps later
+    turns from coming. The item whose turn it is always goes into the next batch; others fill the batch
+    up, those closest in length first.
     """
 
     def __init__(self) -> None:
         self._waiting: list[Waiting[T]] = []
         self._virtual_time = 0.0
+        # Callers that have work in virtual time, and when they will have had it all.
         self._served_until: dict[Hashable, float] = {}
+        # Seconds of work in the batch that was taken last: done when the next one is asked for.
+        self._under_way = 0.0
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -58,7 +67,7 @@ class FairQueue(Generic[T]):
         """Queue an item; the answer is what `discard` takes."""
         turn = max(self._virtual_time, self._served_until.get(caller, 0.0))
         self._served_until[caller] = turn + seconds
-        entry = Waiting(item, seconds, kind, now, turn)
+        entry = Waiting(item, seconds, caller, kind, now, turn)
         self._waiting.append(entry)
         return entry
 
@@ -66,6 +75,9 @@ class FairQueue(Generic[T]):
         """Forget an item that nobody waits for any more, if it is still there."""
         if entry in self._waiting:
             self._waiting.remove(entry)
+            if entry.caller in self._served_until:
+                # Work that nobody does takes no time.
+                self._served_until[entry.caller] -= entry.seconds
 
     def due(self, budget: Budget, max_wait: float) -> float | None:
         """Say when the next batch should start: a time of the caller's clock, or None for an empty queue.
@@ -81,12 +93,14 @@ class FairQueue(Generic[T]):
 
     def take(self, budget: Budget) -> list[Waiting[T]]:
         """Take the next batch out of the queue, in the order of turns; empty if nothing waits."""
+        self._pass_time(self._under_way)
+        self._under_way = 0.0
         batch = self._choose(budget)
         if batch:
             chosen = set(batch)
             self._waiting = [entry for entry in self._waiting if entry not in chosen]
             self._virtual_time = max(self._virtual_time, batch[0].turn)
-            self._forget_idle_callers()
+            self._under_way = sum(entry.seconds for entry in batch)
         return batch
 
     def _choose(self, budget: Budget) -> list[Waiting[T]]:
@@ -112,7 +126,14 @@ class FairQueue(Generic[T]):
         chosen = set(alike[low : high + 1])
         return sorted(filter(chosen.__contains__, self._waiting), key=lambda entry: entry.turn)
 
-    def _forget_idle_callers(self) -> None:
+    def _pass_time(self, work: float) -> None:
+        """Let so many seconds of work be shared out equally, and forget callers that have had all theirs."""
+        ends = sorted(self._served_until.values())
+        for had_all, end in enumerate(ends):
+            callers = len(ends) - had_all
+            step = max(0.0, min(end - self._virtual_time, work / callers))
+            self._virtual_time += step
+            work -= step * callers
         self._served_until = {
             caller: until for caller, until in self._served_until.items() if until > self._virtual_time
         }

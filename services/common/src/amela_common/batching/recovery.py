@@ -117,7 +117,7 @@ class Recovery(Generic[T, R]):
         except Exception as error:
             return _Failure(
                 self._kind_of(error),
-                "".join(traceback.format_exception_only(error)).strip(),
+                _summary(error),
                 "".join(traceback.format_exception(error)),
             )
         self._learn_that_fits(part)
@@ -139,7 +139,11 @@ class Recovery(Generic[T, R]):
 
     def _make_room(self, part: Sequence[Sized[T]]) -> None:
         """Free what the failed computation left behind, and ask for less from now on."""
-        self._device.free_cache()
+        try:
+            self._device.free_cache()
+        except Exception as error:
+            # What broke while the batch was computed may say so only at the next call.
+            raise BrokenDeviceError(_summary(error)) from error
         longest = max(sized.seconds for sized in part)
         before = self._budget
         if self._cost(part) <= self._proved:
@@ -159,6 +163,10 @@ class Recovery(Generic[T, R]):
                 "budget": round(self._budget.seconds, 1),
             },
         )
+
+
+def _summary(error: Exception) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
 
 
 def _reason(failure: _Failure, seconds: float) -> RequestError:

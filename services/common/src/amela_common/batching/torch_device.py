@@ -94,7 +94,8 @@ class TorchDevice:
 
     def is_broken(self, error: BaseException) -> bool:
         """Whether the process has to go: CUDA answers every later call with the same error."""
-        if isinstance(error, torch.OutOfMemoryError):
+        if self.is_out_of_memory(error):
+            # A library's "CUDA error: … ALLOC_FAILED", too, leaves the device as it was.
             return False
         if isinstance(error, torch.AcceleratorError):
             return True

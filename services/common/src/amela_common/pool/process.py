@@ -46,11 +46,40 @@ class WorkerProcess:
         Raises
         ------
         ConfigError
-            If the factory raises anything, or the process dies.
+            If the factory raises anything, the process dies, or this host has none to give.
         """
+        try:
+            worker = await cls._spawn(name)
+        except (OSError, RuntimeError) as error:
+            # A RuntimeError where there is no thread to be had that waits for the process's end.
+            raise ConfigError(
+                f"no {name} worker can be started ({error}): look at the limits on processes, open files"
+                " and memory"
+            ) from error
+        try:
+            await worker.send(encode(Setup(sys.path, factory)))
+            reply = await worker.receive()
+            if isinstance(reply, Failed):
+                raise reply.error
+            if isinstance(reply, Broken):
+                log.error("a worker could not be set up: %s", reply.traceback, extra={"pool": name})
+                raise ConfigError(f"a {name} worker could not be set up: {reply.summary}")
+        except WorkerLostError as lost:
+            raise ConfigError(f"a {name} worker died while it was set up ({lost})") from lost
+        except BaseException:
+            await worker.kill()
+            raise
+        return worker
+
+    @classmethod
+    async def _spawn(cls, name: str) -> Self:
         ours, theirs = socket.socketpair()
         with theirs:
-            reader, writer = await asyncio.open_unix_connection(sock=ours)
+            try:
+                reader, writer = await asyncio.open_unix_connection(sock=ours)
+            except BaseException:
+                ours.close()
+                raise
             try:
                 process = await asyncio.create_subprocess_exec(
                     sys.executable,
@@ -67,21 +96,7 @@ class WorkerProcess:
             except BaseException:
                 writer.close()
                 raise
-        worker = cls(process, reader, writer)
-        try:
-            await worker.send(encode(Setup(sys.path, factory)))
-            reply = await worker.receive()
-            if isinstance(reply, Failed):
-                raise reply.error
-            if isinstance(reply, Broken):
-                log.error("a worker could not be set up: %s", reply.traceback, extra={"pool": name})
-                raise ConfigError(f"a {name} worker could not be set up: {reply.summary}")
-        except WorkerLostError as lost:
-            raise ConfigError(f"a {name} worker died while it was set up ({lost})") from lost
-        except BaseException:
-            await worker.kill()
-            raise
-        return worker
+        return cls(process, reader, writer)
 
     @property
     def alive(self) -> bool:

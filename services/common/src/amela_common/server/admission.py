@@ -31,9 +31,9 @@ class Admission:
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._mean_seconds = 1.0
 
-    def admit(self) -> "_Place":
+    def admit(self) -> "Place":
         """Make a context manager that holds one place; entering raises QUEUE_FULL if there is none."""
-        return _Place(self)
+        return Place(self)
 
     async def enter(self) -> None:
         """Wait for a place."""
@@ -49,17 +49,19 @@ class Admission:
             )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting.append(turn)
-        self._metrics.queue_depth.set(len(self._waiting))
+        # A server may have several admissions.
+        self._metrics.queue_depth.inc()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():
                 self._hand_over()
-            else:
+            elif turn in self._waiting:
+                # Else a place was on offer since, and went on to the next one.
                 self._waiting.remove(turn)
             raise
         finally:
-            self._metrics.queue_depth.set(len(self._waiting))
+            self._metrics.queue_depth.dec()
 
     def leave(self, seconds: float) -> None:
         """Give the place back after so many seconds of work."""
@@ -78,16 +80,35 @@ class Admission:
         return min(30.0, max(0.05, self._mean_seconds * (len(self._waiting) + 1) / self.concurrency))
 
 
-class _Place:
+class Place:
+    """The place of one request, for as long as its context lasts."""
+
     def __init__(self, admission: Admission) -> None:
         self._admission = admission
+        self._held = False
         self._since = 0.0
 
-    async def __aenter__(self) -> None:
+    async def move_to(self, admission: Admission) -> None:
+        """Give the place back and wait for one of another admission; raises QUEUE_FULL if there is none."""
+        self._leave()
+        self._admission = admission
+        await self._enter()
+
+    async def _enter(self) -> None:
         await self._admission.enter()
+        self._held = True
         self._since = time.monotonic()
+
+    def _leave(self) -> None:
+        if self._held:
+            self._held = False
+            self._admission.leave(time.monotonic() - self._since)
+
+    async def __aenter__(self) -> "Place":
+        await self._enter()
+        return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._admission.leave(time.monotonic() - self._since)
+        self._leave()

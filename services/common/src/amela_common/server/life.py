@@ -170,9 +170,11 @@ class _Life:
             finally:
                 heartbeat.cancel()
                 following.cancel()
-                entry.remove()
+                # On a thread: a slow file system holds up neither the calls nor the drain.
+                removal = asyncio.get_running_loop().run_in_executor(None, entry.remove)
             await health_servicer.enter_graceful_shutdown()
             await self._drain(server, guard)
+            await removal
         finally:
             await service.close()
         return self._exit_code()

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import socket
+import threading
 import uuid
 from collections.abc import Mapping
 
@@ -86,21 +87,28 @@ class RegistrationFile:
         self._folder = folder
         self._name = f"{registration.id}.json"
         self._registration = registration
+        # A heartbeat that is being written goes on when the task that began it is cancelled.
+        self._lock = threading.Lock()
+        self._removed = False
 
     def write(self) -> None:
-        """Write the registration with a new heartbeat, whole or not at all.
+        """Write the registration with a new heartbeat, whole or not at all; never once it is removed.
 
         Raises
         ------
         OSError
             If the registry folder cannot be written.
         """
-        self._registration.heartbeat.GetCurrentTime()
-        self._folder.write(self._name, MessageToJson(self._registration))
+        with self._lock:
+            if self._removed:
+                return
+            self._registration.heartbeat.GetCurrentTime()
+            self._folder.write(self._name, MessageToJson(self._registration))
 
     def remove(self) -> None:
-        """Take the registration away; it may be gone already."""
-        with contextlib.suppress(OSError):
+        """Take the registration away for good; it may be gone already."""
+        with self._lock, contextlib.suppress(OSError):
+            self._removed = True
             (self._folder.path / self._name).unlink(missing_ok=True)
 
     async def renew_forever(self, every_seconds: float) -> None:

@@ -29,12 +29,13 @@ class RegistryFolder:
         Raises
         ------
         ConfigError
-            If the folder cannot be made or written, if somebody else could write to it, or if it is for
-            a group that its owner cannot give files to.
+            If the folder cannot be made or written, if somebody else could write to it or to the ``~/.amela``
+            that it lies in, or if it is for a group that its owner cannot give files to.
         """
         path = self.path / TOKEN_FILE
         try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            _refuse_open_home(self.path)
+            _make_folder(self.path, 0o700)
             _refuse_strangers(self.path)
             if not path.exists():
                 self._make_token(path)
@@ -107,6 +108,27 @@ class RegistryFolder:
                 ) from error
         if stat.S_IMODE(file.st_mode) != mode:
             os.fchmod(descriptor, mode)
+
+
+def _make_folder(folder: Path, mode: int) -> None:
+    """Make a folder if it is not there, and those above it, which nobody else can write to either."""
+    try:
+        folder.mkdir(mode, exist_ok=True)
+    except FileNotFoundError:
+        # Who can write there, whatever the umask allows, could put another folder in this one's place.
+        _make_folder(folder.parent, 0o755)
+        folder.mkdir(mode, exist_ok=True)
+
+
+def _refuse_open_home(registry: Path) -> None:
+    """See that nobody else can put a registry in the place of this one, if it lies in ``~/.amela``."""
+    # Path's own raises for a user without a home.
+    own = Path(os.path.expanduser("~/.amela"))  # noqa: PTH111
+    if own in registry.parents and own.exists() and own.stat().st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise ConfigError(
+            f"{own} can be written by others, who could put a registry of their own there; run:"
+            f" chmod go-w {own}"
+        )
 
 
 def _refuse_strangers(path: Path) -> None:
