@@ -284,6 +284,7 @@ def test_launch_that_was_taken_down_starts_nothing(service: Service, local: Loca
         ({"AMELA_AUDIO_ROOT": "/nowhere:/"}, "the audio folder /nowhere is not there"),
         ({"AMELA_MODEL": "/nowhere/m.nemo"}, "the model /nowhere/m.nemo cannot be read"),
         ({"AMELA_MODULES": "cuda/12 apptainer"}, "'module load cuda/12' failed"),
+        ({"TMPDIR": "/nowhere/tmp"}, "/nowhere/tmp is no folder on"),
     ],
 )
 def test_what_cannot_work_is_said_before_anything_starts(
@@ -449,6 +450,17 @@ def test_job_that_lost_its_engine_goes_back_to_the_queue_three_times(
     assert service.exit(job) == "1 amela-vad ended with exit code 1"
 
 
+def test_job_whose_engine_is_lost_while_it_is_told_to_end_does_not_come_back(
+    jobs: Jobs, service: Service, tmp_path: Path
+) -> None:
+    body = f"trap 'exit 1' TERM\ntouch {tmp_path}/ready\nwhile :; do sleep 0.1; done"
+    job = jobs.submit(PATH=stand_in(tmp_path / "programs", "amela-vad", body))
+    wait_until((tmp_path / "ready").exists)
+    jobs.slurm.run("scancel", "--batch", "--signal=TERM", job)
+    assert jobs.slurm.wait_for(job, "FAILED", "PENDING")["JobState"] == "FAILED"
+    assert service.exit(job) == "1 amela-vad ended with exit code 1"
+
+
 def test_requeued_job_registers_again_with_its_restarts(jobs: Jobs, service: Service) -> None:
     job = jobs.submit()
     (before,) = service.wait_for_servers(1)
@@ -518,6 +530,81 @@ def test_successor_takes_over_with_a_server_and_a_successor_of_its_own(jobs: Job
     found = service.wait_for_servers(2)
     assert {each["slurm"]["jobId"] for each in found} == {job, successor}
     assert len(successors(service, job)) == 2
+
+
+def test_successor_of_a_server_that_was_killed_begins_at_once(jobs: Jobs, service: Service) -> None:
+    job = jobs.submit(AMELA_RENEW="1")
+    (registration,) = service.wait_for_servers(1)
+    (successor,) = successors(service, job)
+    os.kill(registration["pid"], signal.SIGKILL)
+    jobs.slurm.wait_for(job, "FAILED")
+    jobs.slurm.wait_for(successor, "RUNNING")
+    assert f"the successor {successor} begins now" in service.log(job)
+    assert service.exit(job) == "137 amela-vad ended with exit code 137"
+
+
+def test_servers_that_all_end_early_are_not_followed_for_ever(jobs: Jobs, service: Service) -> None:
+    job = jobs.submit(AMELA_RENEW="1")
+    (registration,) = service.wait_for_servers(1)
+    (successor,) = successors(service, job)
+    (service.folder / "jobs" / f"{job}.hastened").write_text("3\n")
+    os.kill(registration["pid"], signal.SIGKILL)
+    jobs.slurm.wait_for(job, "FAILED")
+    assert jobs.slurm.job(successor)["JobState"] == "PENDING"
+    assert "begins now" not in service.log(job)
+
+
+def test_successor_of_a_job_that_was_told_to_end_is_not_hastened(jobs: Jobs, service: Service) -> None:
+    job = jobs.submit(AMELA_RENEW="1")
+    service.wait_for_servers(1)
+    (successor,) = successors(service, job)
+    jobs.slurm.run("scancel", "--batch", "--signal=TERM", job)
+    jobs.slurm.wait_for(job, "COMPLETED")
+    assert jobs.slurm.job(successor)["JobState"] == "PENDING"
+    assert "begins now" not in service.log(job)
+
+
+def test_successor_of_a_server_that_refuses_its_set_up_is_not_hastened(jobs: Jobs, service: Service) -> None:
+    job = jobs.submit([], "--workers", "none", AMELA_RENEW="1")
+    jobs.slurm.wait_for(job, "FAILED")
+    (successor,) = successors(service, job)
+    assert jobs.slurm.job(successor)["JobState"] == "PENDING"
+    assert "begins now" not in service.log(job)
+
+
+def test_requeued_job_whose_successor_serves_already_leaves_it_to_that(jobs: Jobs, service: Service) -> None:
+    job = jobs.submit(AMELA_RENEW="1")
+    service.wait_for_servers(1)
+    (successor,) = successors(service, job)
+    jobs.slurm.hasten(successor)
+    service.wait_for_servers(2)
+    after = successors(service, job)
+    jobs.slurm.run("scontrol", "requeue", job)
+    jobs.slurm.hasten(job)
+    jobs.slurm.wait_for(job, "COMPLETED")
+    assert f"the successor {successor} has taken over" in service.log(job)
+    assert service.exit(job) == "0 "
+    assert successors(service, job) == after
+    assert [each["slurm"]["jobId"] for each in service.wait_for_servers(1)] == [successor]
+
+
+def test_requeued_job_whose_successor_has_ended_leaves_it_to_the_next(jobs: Jobs, service: Service) -> None:
+    job = jobs.submit(AMELA_RENEW="1")
+    service.wait_for_servers(1)
+    (successor,) = successors(service, job)
+    jobs.slurm.hasten(successor)
+    service.wait_for_servers(2)
+    (third,) = set(successors(service, job)) - {successor}
+    jobs.slurm.hasten(third)
+    service.wait_for_servers(3)
+    jobs.slurm.run("scancel", successor)
+    service.wait_for_servers(2)
+    after = successors(service, job)
+    jobs.slurm.run("scontrol", "requeue", job)
+    jobs.slurm.hasten(job)
+    jobs.slurm.wait_for(job, "COMPLETED")
+    assert f"the successor {third} has taken over" in service.log(job)
+    assert successors(service, job) == after
 
 
 def test_job_that_is_not_renewed_has_no_successor(jobs: Jobs, service: Service) -> None:

@@ -190,6 +190,29 @@ class TestOnThisMachine:
         cli.run("down", "--all", "--kill")
         assert_nothing_is_left(registry)
 
+    def test_servers_that_another_command_ends_meanwhile_are_not_said_to_be_ready(
+        self, cli: Cli, registry: Path, stuck: tuple[str | Path, ...]
+    ) -> None:
+        waiting = cli.start("up", "vad", *LOCAL, *stuck)
+        wait_until(lambda: len(processes_of(registry)) > 1)
+        cli.run("down", "--all", "--kill")
+        _, words = waiting.communicate(timeout=60)
+        assert waiting.returncode == 1
+        assert "was told to end" in words
+        assert "1 of 1 jobs not ready" in words
+
+    def test_two_commands_at_once_start_and_end_what_one_would(self, cli: Cli, registry: Path) -> None:
+        name = up(cli, *LOCAL, *SERVER)["name"]
+        for process in [cli.start("scale", name, "2") for _ in range(2)]:
+            _, words = process.communicate(timeout=120)
+            assert process.returncode == 0, words
+        assert list(states(cli, name).values()) == ["ready", "ready"]
+        for process in [cli.start("down", name) for _ in range(2)]:
+            _, words = process.communicate(timeout=120)
+            # The second may come when there is nothing left.
+            assert process.returncode == 0 or "no launch is called" in words, words
+        assert_nothing_is_left(registry)
+
     def test_logs_are_followed_until_the_servers_end(self, cli: Cli) -> None:
         name = up(cli, *LOCAL, *SERVER)["name"]
         following = cli.start("logs", name, "--follow", "--json")
@@ -294,6 +317,26 @@ class TestOnSlurm:
         assert (job["state"], launch["servers_per_job"]) == ("ready", 4)
         gpus = [psutil.Process(server["pid"]).environ()["CUDA_VISIBLE_DEVICES"] for server in job["servers"]]
         assert sorted(gpus) == ["0", "0", "1", "1"]
+
+    def test_what_the_shell_and_the_site_have_for_sbatch_comes_after_the_command(
+        self, cli: Cli, registry: Path, tmp_path: Path, slurm: SlurmCluster
+    ) -> None:
+        site = tmp_path / "site.env"
+        site.write_text('AMELA_SBATCH="--partition=short --time=3 --comment=ours"\n')
+        shell = {
+            "SBATCH_JOB_NAME": "mine",
+            "SBATCH_PARTITION": "short",
+            "SBATCH_TIMELIMIT": "2",
+            "SBATCH_WAIT": "1",
+        }
+        options = ("--site", site, "--partition", "gpu", "--time", "30", "--no-wait", "--json", *SERVER)
+        launch = json.loads(cli.run("up", "vad", *options, **shell).stdout)
+        [job] = launch["jobs"]
+        fields = slurm.job(job["job"])
+        assert fields["JobName"] == f"amela-{launch['name']}"
+        assert (fields["Partition"], fields["TimeLimit"], fields["Comment"]) == ("gpu", "00:30:00", "ours")
+        cli.run("down", launch["name"])
+        assert slurm.run("squeue", "-h").stdout == ""
 
     def test_a_job_that_waits_says_why_and_is_the_first_to_go(
         self, cli: Cli, registry: Path, slurm: SlurmCluster

@@ -12,6 +12,7 @@ from tests.conftest import program, wait_until
 from tests.integration.client.conftest import Cli, clips
 
 SCRIPT = Path(__file__).parents[3] / "slurm" / "array.slurm"
+MERGE = SCRIPT.with_name("merge.slurm")
 
 Start = Callable[..., "subprocess.Popen[str]"]
 
@@ -99,3 +100,67 @@ def test_a_task_that_is_told_to_end_leaves_a_journal_to_go_on_from(
     assert task.returncode == 128 + signal.SIGTERM
     assert list((tmp_path / "tmp").iterdir()) == []
     assert "task 1 is unfinished" in cli.run("manifest", "merge", "splits", "-o", "x", code=1).stderr
+
+
+@pytest.fixture
+def merge(cli: Cli, tmp_path: Path) -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Run the script that puts results together, with a client of an image that only says its arguments."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "apptainer").write_text('#!/bin/bash\nprintf "%s\\n" "$@"\n')
+    (tmp_path / "bin" / "apptainer").chmod(0o755)
+
+    def merge(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["bash", str(MERGE), *arguments],
+            cwd=cli.folder,
+            env={
+                **os.environ,
+                "PATH": f"{tmp_path}/bin:{os.environ['PATH']}",
+                "AMELA_SITE": "",
+                "AMELA_CLIENT_IMAGE": "/client.sif",
+                **environment,
+            },
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return merge
+
+
+@pytest.mark.parametrize(("binds", "further"), [("", []), ("/scratch,/m:/m:ro", ["/scratch,/m:/m:ro"])])
+def test_the_clients_image_sees_the_folders_of_all_that_is_put_together(
+    cli: Cli, merge: Callable[..., "subprocess.CompletedProcess[str]"], binds: str, further: list[str]
+) -> None:
+    (cli.folder / "far").mkdir()
+    (cli.folder / "tables").symlink_to(cli.folder / "far")
+    done = merge("done.run", "out/done.json", "--csv", "tables/vad.csv", AMELA_BINDS=binds)
+    here = cli.folder.resolve()
+    bound = [f"{here}/done.run", f"{here}/out", str(cli.folder), f"{here}/far", *further]
+    assert done.stdout.split() == [
+        "run",
+        *(word for folder in bound for word in ("--bind", folder)),
+        "/client.sif",
+        *("manifest", "merge", f"{here}/done.run", "--output", f"{here}/out/done.json"),
+        *("--csv", f"{here}/far/vad.csv"),
+    ]
+    assert merge("done.run", "done.json").stdout.split()[-2:] == ["--output", f"{here}/done.json"]
+
+
+def test_a_site_file_that_others_could_have_put_there_is_not_read(
+    cli: Cli, start: Start, merge: Callable[..., "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    own = tmp_path / ".amela"
+    own.mkdir()
+    (own / "site.env").write_text("echo planted\n")
+    own.chmod(0o775)
+    environment = {"HOME": str(tmp_path), "AMELA_SITE": f"{own}/site.env"}
+    words = f"amela: {own} can be written by others, who could put files of their own there; run: chmod go-w"
+    task = start("vad", "splits", **environment)
+    said, _ = task.communicate(timeout=60)
+    done = merge("done.run", "done.json", **environment)
+    for code, text in ((task.returncode, said), (done.returncode, done.stdout + done.stderr)):
+        assert (code, words in text, "planted" in text) == (2, True, False)
+    own.chmod(0o755)
+    assert merge("done.run", "done.json", **environment).stdout.startswith("planted\n")

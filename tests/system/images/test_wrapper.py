@@ -18,6 +18,21 @@ def test_an_apptainer_on_path_is_used(scratch: Path) -> None:
     assert apptainer("run", "x.sif", PATH=path, code=7).stdout == "the real one: run x.sif\n"
 
 
+def test_an_apptainer_on_path_reads_what_the_wrapper_is_given(scratch: Path) -> None:
+    real = scratch / "apptainer"
+    real.write_text("#!/bin/sh\ncat\n")
+    real.chmod(0o755)
+    done = subprocess.run(
+        [APPTAINER, "run", "x.sif"],
+        env={**os.environ, "PATH": f"{APPTAINER.parent}:{scratch}:{os.environ['PATH']}"},
+        input="hello\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout == "hello\n"
+
+
 def test_the_wrapper_on_path_is_not_taken_for_apptainer(images: Images) -> None:
     path = f"{APPTAINER.parent}:{os.environ['PATH']}"
     assert apptainer("--version", PATH=path).stdout.startswith("apptainer version ")

@@ -137,6 +137,8 @@ def test_submit_prints_its_scripts_and_does_nothing(cli: Cli, tmp_path: Path) ->
         ("vad data.json --tasks 2 -o done.json", "sbatch is not on PATH"),
         ("vad data.json --tasks 2", "say where the results go: -o FILE"),
         ("transcribe data.json --tasks 2 --csv x.csv", "--csv is of results of vad"),
+        ("vad data.json --tasks 2 -o done.json --csv ./data.json", "--csv data.json is data.json or"),
+        ("vad data.json --tasks 2 -o done.json --csv done.json", "name a file of its own"),
         ("transcribe data.json --tasks 2 -- --sing", "No such option: --sing"),
         ("transcribe data.json --tasks 2 --time soon", "--time 'soon' is not a time limit"),
         ("transcribe data.json --tasks 2 --image /no.sif", "the image /no.sif is not there"),
@@ -151,6 +153,19 @@ def test_what_cannot_be_submitted_is_refused_with_exit_code_2_and_nothing_is_wri
     code, _, err = cli("submit", *arguments.split())
     assert code == 2, err
     assert words in " ".join(err.replace("│", " ").split())
+    assert not list(tmp_path.glob("*.run"))
+
+
+def test_a_table_that_cannot_be_written_is_refused_before_anything_is_submitted(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("sbatch", "amela-vad", "amela-client"):
+        (tmp_path / "bin" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "bin" / name).touch(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "bin"))
+    command = ("submit", "vad", "data.json", "--tasks", "2", "-o", "done.json", "--csv", "tables/vad.csv")
+    code, _, err = cli(*command)
+    assert (code, f"there is no folder {tmp_path}/tables to write vad.csv into" in err) == (1, True)
     assert not list(tmp_path.glob("*.run"))
 
 

@@ -81,6 +81,8 @@ def submit_command(
     merged = _merged(stage, manifest, output).absolute()
     if table is not None and stage is not ArrayStage.VAD:
         raise typer.BadParameter("--csv is of results of vad: leave it out")
+    if table is not None and table.absolute() in (merged, manifest.absolute()):
+        raise typer.BadParameter(f"--csv {table} is {manifest} or {merged}: name a file of its own")
     run = ArrayRun.planned(source, tasks, run_folder(merged))
     words = list(options or ())
     if stage.makes_files:
@@ -130,6 +132,8 @@ def submit_command(
     if folder:
         running.plan_files(manifest, folder, suffix, strict=typed.params["strict"])
     check_output(source, merged)
+    if table is not None:
+        check_output(source, table, with_errors=False)
     submitted = submit(submission, source, SlurmLauncher())
     if as_json:
         print_json(_as_json(submission, submitted))

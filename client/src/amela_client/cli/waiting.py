@@ -76,7 +76,12 @@ def refuse_unready(standing: LaunchStanding, jobs: Collection[str], console: Con
         If any is not.
     """
     launch = standing.launch
-    failed = [job for job in _of(standing, jobs) if job.state is not State.READY]
+    listed = {job.job: job for job in _of(standing, jobs)}
+    # What another command ends meanwhile is not listed any more.
+    gone = [id_ for id_ in jobs if id_ not in listed]
+    failed = [job for job in listed.values() if job.state is not State.READY]
+    for id_ in gone:
+        console.print(f"job {id_}: was told to end")
     for job in failed:
         console.print(f"job {job.job}: {job.state.value}{f', {job.words}' if job.words else ''}")
         if job.state.is_over:
@@ -84,10 +89,9 @@ def refuse_unready(standing: LaunchStanding, jobs: Collection[str], console: Con
                 console.print(f"  {line}")
         if job.advice:
             console.print(f"  {job.advice}")
-    if failed:
-        raise LaunchError(
-            f"{launch.name}: {len(failed)} of {len(jobs)} jobs not ready. {_how_to_go_on(launch)}"
-        )
+    unready = len(failed) + len(gone)
+    if unready:
+        raise LaunchError(f"{launch.name}: {unready} of {len(jobs)} jobs not ready. {_how_to_go_on(launch)}")
 
 
 def _of(standing: LaunchStanding, jobs: Collection[str]) -> list[JobStanding]:

@@ -4,21 +4,28 @@ The run's folder holds ``amela-run.json``, the shares ``STEM_split_00.json``, â€
 task writes, under the same name in ``results/``. ``stage.json`` says what the tasks do, from the first on.
 """
 
+import errno
 import glob
 import json
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from amela_client.atomic_file import replacing
+from amela_client.atomic_file import replacing, sync_folder, temporary_name
 from amela_client.cluster.task_state import TaskState
-from amela_client.errors import ManifestError, SetupError
+from amela_client.errors import JournalError, ManifestError, SetupError
+from amela_client.journal_file import open_locked
 from amela_client.journal_records import RunKey
 from amela_client.manifest import Manifest
 from amela_client.shares import RECORD, Outline, cause_of, share_names, write_shares
 
 _STAGE = "stage.json"
+_LOCK = ".amela-run.lock"
+# What file systems answer that have no hard links.
+_NO_LINKS = (errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 _START_OVER = "to start over, remove {folder}, or choose another folder"
 
 
@@ -58,6 +65,8 @@ class ArrayRun:
             of unknown origin, which may hold results.
         """
         folder = folder.absolute()
+        # Before the record, which is always there before a run's shares.
+        present = sorted(folder.glob(f"{glob.escape(manifest.path.stem)}_split_*.json"))
         if (folder / RECORD).exists():
             run = cls.open(folder)
             run._refuse_other(manifest, tasks)
@@ -67,7 +76,7 @@ class ArrayRun:
             raise ManifestError(
                 f"{manifest.path} has {outline.entries} entries, which do not make {tasks} shares"
             )
-        if present := sorted(folder.glob(f"{glob.escape(manifest.path.stem)}_split_*.json")):
+        if present:
             raise ManifestError(
                 f"{folder} has shares already, like {present[0].name}, which may hold results; move them away"
                 " or choose another folder"
@@ -80,12 +89,41 @@ class ArrayRun:
 
         Raises
         ------
-        ManifestError
-            As `planned` and `write` do.
+        ManifestError, SetupError
+            As `planned`, `held` and `write` do.
         """
         run = cls.planned(manifest, tasks, folder)
-        run.write(manifest)
+        with run.held():
+            run.write(manifest)
         return run
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other client from sharing out or submitting this run until the block ends.
+
+        Where the file system has no locks, they are not kept from it.
+
+        Raises
+        ------
+        SetupError
+            Another client does that now.
+        ManifestError
+            The folder cannot be written.
+        """
+        try:
+            self.results.mkdir(parents=True, exist_ok=True)
+            descriptor, _ = open_locked(self.folder / _LOCK)
+        except JournalError:
+            raise SetupError(
+                f"{self.folder} is being split or submitted by another client right now: give the command"
+                " again when that has ended"
+            ) from None
+        except OSError as error:
+            raise self._unwritable(error) from None
+        try:
+            yield
+        finally:
+            os.close(descriptor)
 
     def write(self, manifest: Manifest) -> None:
         """Write what is missing of the record and of the shares.
@@ -93,7 +131,7 @@ class ArrayRun:
         Raises
         ------
         ManifestError
-            The folder cannot be written.
+            The folder cannot be written, or another client has made another run of it since this was planned.
         """
         record = {
             name: str(value) if isinstance(value, Path) else value for name, value in asdict(self).items()
@@ -102,10 +140,11 @@ class ArrayRun:
         try:
             self.results.mkdir(parents=True, exist_ok=True)
             # First of all: without it, shares may be of any manifest.
-            if not (self.folder / RECORD).exists():
-                _write(self.folder / RECORD, record)
+            made = _make(self.folder / RECORD, record)
         except OSError as error:
-            raise ManifestError(f"{self.folder} cannot be made a run's folder: {cause_of(error)}") from None
+            raise self._unwritable(error) from None
+        if not made:
+            self.open(self.folder)._refuse_other(manifest, self.tasks)
         missing = {task: share for task in range(self.tasks) if not (share := self.share(task)).exists()}
         if missing:
             write_shares(manifest, self.entries, self.tasks, missing)
@@ -202,6 +241,9 @@ class ArrayRun:
                 f" was made with; {_START_OVER.format(folder=self.folder)}"
             )
 
+    def _unwritable(self, error: OSError) -> ManifestError:
+        return ManifestError(f"{self.folder} cannot be made a run's folder: {cause_of(error)}")
+
     def _has_results(self) -> bool:
         return any(not path.name.startswith(".") for path in self.results.iterdir())
 
@@ -222,6 +264,26 @@ def whole_manifest(path: Path) -> Path:
     if Manifest(run.manifest).digest != run.digest:
         raise ManifestError(f"{run.manifest} has changed since {path} was made of it; put it back as it was")
     return run.manifest
+
+
+def _make(path: Path, content: Mapping[str, Any]) -> bool:
+    """Write a file if there is none; of several clients that do so at once, one succeeds."""
+    if path.exists():
+        return False
+    aside = path.with_name(temporary_name(path.name))
+    try:
+        _write(aside, content)
+        path.hardlink_to(aside)
+    except FileExistsError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LINKS:
+            raise
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    sync_folder(path.parent)
+    return True
 
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:

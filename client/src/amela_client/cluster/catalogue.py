@@ -111,8 +111,14 @@ def parse_catalogue(text: str, source: str) -> Catalogue:
     try:
         # Only its structure: YAML's own reading would make 28800 of 8:00:00.
         root = yaml.compose(text, Loader=yaml.SafeLoader)
-    except yaml.YAMLError as error:
+    # The others are of escapes that are no character, as in "\U99999999".
+    except (yaml.YAMLError, ValueError, OverflowError) as error:
         raise SetupError(f"catalogue {source} is not YAML: {' '.join(str(error).split())}") from error
+    except RecursionError:
+        raise SetupError(
+            f"catalogue {source} is nested too deeply to be read: models have fields, and fields a value or a"
+            " list"
+        ) from None
     try:
         entries = _fields(root) if root is not None else {}
         return {name: _entry(name, node) for name, node in entries.items()}
@@ -131,6 +137,8 @@ def _fields(node: yaml.Node) -> dict[str, yaml.Node]:
         raise _FaultError(node, "expected lines of the form 'name: value'")
     fields: dict[str, yaml.Node] = {}
     for key, value in node.value:
+        if not isinstance(key, yaml.ScalarNode):
+            raise _FaultError(key, "a name must be a single word: write it as 'name: value'")
         if key.value in fields:
             raise _FaultError(key, f"{key.value!r} is there twice")
         fields[key.value] = value

@@ -8,12 +8,14 @@
 """
 
 import asyncio
+import fcntl
 import json
 import time
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import IO
 
 from amela_client.cluster.catalogue import load_catalogue
 from amela_client.cluster.jobs import Job, JobState, Launcher
@@ -23,7 +25,7 @@ from amela_client.cluster.plan import LaunchOptions, ServerPlan, make_plan
 from amela_client.cluster.preflight import check, find_programs, prepare_registry
 from amela_client.cluster.script import server_script
 from amela_client.cluster.site import Site, registry_folder
-from amela_client.cluster.standing import lines
+from amela_client.cluster.standing import is_stranded, lines
 from amela_client.errors import LaunchError, SubmissionError
 
 _POLL_SECONDS = 0.3
@@ -92,6 +94,8 @@ class Scaling:
 async def scale(launch: Launch, count: int) -> Scaling:
     """Submit what is missing to `count` jobs, or end what is too many: what waits first, then the newest.
 
+    A successor that would begin hours after the end of whom it succeeds is replaced.
+
     Raises
     ------
     LaunchError
@@ -99,17 +103,27 @@ async def scale(launch: Launch, count: int) -> Scaling:
     ClientError
         If the launcher cannot be asked.
     """
-    if launch.stopped:
-        raise LaunchError(f"{launch.name} was taken down: start another with 'amela-client up'")
+    gone = LaunchError(f"{launch.name} was taken down: start another with 'amela-client up'")
     launcher = launcher_of(launch)
-    present = await asyncio.to_thread(_present, launch, launcher)
+    try:
+        async with _alone(launch):
+            if launch.stopped:
+                raise gone
+            return await _scale(launch, launcher, count)
+    except FileNotFoundError:
+        raise gone from None
+
+
+async def _scale(launch: Launch, launcher: Launcher, count: int) -> Scaling:
+    present, stranded = await asyncio.to_thread(_present, launch, launcher)
     launch = launch.with_count(count)
-    going = choose_to_end(launch.jobs(), present, launch.told(), keep=count)
+    going = [*stranded, *choose_to_end(launch.jobs(), present, launch.told(), keep=count)]
     if going:
         await asyncio.to_thread(_tell, launch, launcher, going)
+    missing = count - count_alive(launch.jobs(), present, launch.told())
+    if missing <= 0:
         return Scaling(launch, told=tuple(going))
-    alive = count_alive(launch.jobs(), present, launch.told())
-    return Scaling(launch, started=tuple(await _submit(launch, launcher, count - alive)))
+    return Scaling(launch, started=tuple(await _submit(launch, launcher, missing)))
 
 
 def count_alive(jobs: Mapping[str, str], present: Mapping[str, JobState], told: Collection[str]) -> int:
@@ -164,7 +178,9 @@ async def take_down(launches: Sequence[Launch], *, keep_logs: bool = False, kill
     groups: dict[str, list[Launch]] = {}
     launchers = {launch.launcher: launcher_of(launch) for launch in launches}
     for launch in launches:
-        launch.stop()
+        # Another command may be through with it by now.
+        with suppress(FileNotFoundError):
+            launch.stop()
         groups.setdefault(launch.launcher, []).append(launch)
     ends = [_end(group, launchers[name], keep_logs=keep_logs, kill=kill) for name, group in groups.items()]
     for result in await asyncio.gather(*ends, return_exceptions=True):
@@ -177,17 +193,20 @@ async def _end(launches: Sequence[Launch], launcher: Launcher, *, keep_logs: boo
     left = list(launches)
     killed: set[str] = set()
     while left:
+        told_before = {launch: launch.told() for launch in left}
         jobs = await asyncio.to_thread(launcher.jobs, [launch.job_name for launch in left])
         waited = time.monotonic() - began
         for launch in tuple(left):
-            ids = [job.id for job in jobs if job.name == launch.job_name]
-            ours, strangers = _split(ids, launch.jobs())
-            # Once only: servers take a second signal for the order to drop what they have.
+            states = {job.id: job.state for job in jobs if job.name == launch.job_name}
+            ours, strangers = _split(list(states), launch.jobs())
             done = killed if kill else launch.told()
             if fresh := [id_ for id_ in ours if id_ not in done]:
-                await asyncio.to_thread(_tell, launch, launcher, fresh, kill=kill)
+                await _tell_once(launch, launcher, fresh, kill=kill)
                 killed.update(fresh)
-            if not ids:
+            # What SLURM has put back into the queue since would wait for its turn before it ends.
+            if again := [id_ for id_ in told_before[launch] if states.get(id_) is JobState.PENDING]:
+                await asyncio.to_thread(launcher.cancel, again)
+            if not states or not launch.script.exists():
                 await asyncio.to_thread(_clear, launch, keep_logs=keep_logs)
                 left.remove(launch)
             elif not ours and waited > _RECORDING_SECONDS:
@@ -197,6 +216,16 @@ async def _end(launches: Sequence[Launch], launcher: Launcher, *, keep_logs: boo
                     " this command again"
                 )
         await asyncio.sleep(min(_LONGEST_POLL_SECONDS, max(_POLL_SECONDS, waited / 20)) if left else 0)
+
+
+async def _tell_once(launch: Launch, launcher: Launcher, ids: Sequence[str], *, kill: bool) -> None:
+    with suppress(FileNotFoundError):
+        async with _alone(launch):
+            # Servers take a second signal for the order to drop what they have, and another command may have
+            # sent the first.
+            told = set() if kill else launch.told()
+            fresh = [id_ for id_ in ids if id_ not in told]
+            await asyncio.to_thread(_tell, launch, launcher, fresh, kill=kill)
 
 
 def _split(ids: Sequence[str], recorded: Collection[str]) -> tuple[list[str], list[str]]:
@@ -209,10 +238,15 @@ def _clear(launch: Launch, *, keep_logs: bool) -> None:
             label = json.loads(path.read_bytes()).get("launch", "")
             if label.startswith(f"{launch.name}/"):
                 path.unlink()
-    try:
-        launch.remove(keep_logs=keep_logs)
-    except OSError as error:
-        raise LaunchError(f"{launch.folder} cannot be removed: {error.strerror}") from error
+    while launch.folder.exists():
+        try:
+            launch.remove(keep_logs=keep_logs)
+            return
+        except FileNotFoundError:
+            # Another command removes it as well, and may be behind with that.
+            continue
+        except OSError as error:
+            raise LaunchError(f"{launch.folder} cannot be removed: {error.strerror}") from error
 
 
 def _alive(
@@ -222,15 +256,48 @@ def _alive(
     return [line for line in there if line]
 
 
-def _present(launch: Launch, launcher: Launcher) -> dict[str, JobState]:
+def _present(launch: Launch, launcher: Launcher) -> tuple[dict[str, JobState], list[str]]:
+    """Return the states of the jobs that are not over, but for those that are stranded, and these."""
     jobs: list[Job] = launcher.jobs([launch.job_name])
-    return {job.id: job.state for job in jobs if job.state in {JobState.PENDING, JobState.RUNNING}}
+    recorded, told = launch.jobs(), launch.told()
+    there = {job.id for job in jobs}
+    stranded = [job.id for job in jobs if is_stranded(job, recorded, there) and job.id not in told]
+    present = [job for job in jobs if job.state in {JobState.PENDING, JobState.RUNNING}]
+    return {job.id: job.state for job in present if job.id not in stranded}, stranded
 
 
 def _tell(launch: Launch, launcher: Launcher, ids: Sequence[str], *, kill: bool = False) -> None:
     (launcher.kill if kill else launcher.cancel)(ids)
     for id_ in ids:
         launch.tell(id_)
+
+
+@asynccontextmanager
+async def _alone(launch: Launch) -> AsyncIterator[None]:
+    """Keep out other commands that start or end jobs of a launch.
+
+    Raises
+    ------
+    FileNotFoundError
+        If the launch is gone.
+    """
+    # Its script stays as it is as long as there is a launch. To write, or NFS gives no lock.
+    with launch.script.open("rb+") as file:
+        # No event tells that another process is done.
+        while not _lock(file):  # noqa: ASYNC110
+            await asyncio.sleep(_POLL_SECONDS)
+        yield
+
+
+def _lock(file: IO[bytes]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        # The file system has no locks, and commands have to do without.
+        pass
+    return True
 
 
 async def _submit(launch: Launch, launcher: Launcher, count: int) -> list[str]:

@@ -206,10 +206,16 @@ def open_launch(registry: Path, name: str) -> Launch:
     Raises
     ------
     LaunchError
-        If there is none, or if its record cannot be read.
+        If there is none, if its record cannot be read, or if the registry is another user's.
     """
     folder = registry / "launches" / name
-    if "/" in name or not (folder / "launch.json").exists():
+    try:
+        present = "/" not in name and (folder / "launch.json").exists()
+    except PermissionError:
+        raise LaunchError(
+            f"the registry {registry} belongs to {_owner(registry)}, who alone can see its launches"
+        ) from None
+    if not present:
         names = ", ".join(path.name for path in _folders(registry)) or "none"
         raise LaunchError(f"no launch is called {name!r} in {registry}; there are: {names}")
     try:
@@ -245,6 +251,14 @@ def _folders(registry: Path) -> list[Path]:
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         # None yet, or somebody else's registry, who alone starts servers there.
         return []
+
+
+def _owner(registry: Path) -> str:
+    try:
+        return registry.owner()
+    except (OSError, KeyError):
+        # A folder above it is closed as well, or the user has no name here.
+        return "another user"
 
 
 def _read(path: Path) -> str:

@@ -13,8 +13,10 @@ from amela_client.errors import SetupError
 _DRAIN_SECONDS = 100
 _NAME = re.compile(r"[a-z0-9][a-z0-9_-]{0,40}", re.ASCII)
 _GRES_COUNT = re.compile(r"gpu(?::[^:,()]+)*?(?::(?P<count>\d+))?(?:\([^)]*\))?", re.ASCII)
-# A launch finds its jobs and their logs by these.
-_OURS = {"--job-name", "-J", "--output", "-o", "--array", "-a"}
+# A launch finds its jobs and their logs by these, on this cluster. `sbatch` takes shortened names, and a
+# letter after others that have no value.
+_OURS = ("--job-name", "--output", "--array", "--clusters")
+_OUR_LETTERS = re.compile(r"-[HIOQsvW]*[JoaM]", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ def make_plan(
     if time:
         _check_time(time)
     for option in site.sbatch:
-        if option.partition("=")[0] in _OURS:
+        if _is_ours(option):
             raise SetupError(f"{site.path}: AMELA_SBATCH cannot set {option}: a launch finds its jobs by it")
     roots = options.audio_roots or site.audio_roots or (here,)
     for root in roots:
@@ -160,6 +162,12 @@ def gpus_of(gres: str) -> int:
         if match := _GRES_COUNT.fullmatch(item):
             total += int(match["count"] or 1)
     return total
+
+
+def _is_ours(option: str) -> bool:
+    name = option.partition("=")[0]
+    is_long = len(name) > len("--") and any(ours.startswith(name) for ours in _OURS)
+    return is_long or _OUR_LETTERS.match(option) is not None
 
 
 def _entry(options: LaunchOptions, site: Site, catalogue: Catalogue) -> ModelEntry:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from amela_client.cluster.plan import ServerPlan
+from amela_client.cluster.site import refuse_if_open
 from amela_client.errors import ClientError, SetupError
 from amela_client.local import find_program
 
@@ -58,7 +59,8 @@ def prepare_registry(folder: Path, group: str | None = None) -> None:
     """
     gid = _group_id(group) if group is not None else None
     try:
-        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        refuse_if_open(folder)
+        _make_folder(folder, 0o700)
         status = folder.stat()
         if status.st_uid not in (os.geteuid(), 0):
             raise SetupError(f"the registry {folder} belongs to another user: name one of your own")
@@ -73,6 +75,16 @@ def prepare_registry(folder: Path, group: str | None = None) -> None:
     if gid is not None:
         assert group is not None
         _open_to(folder, group, gid)
+
+
+def _make_folder(folder: Path, mode: int) -> None:
+    """Make a folder if it is not there, and those above it, which nobody else can write to either."""
+    try:
+        folder.mkdir(mode, exist_ok=True)
+    except FileNotFoundError:
+        # Who can write there, whatever the umask allows, could put another folder in this one's place.
+        _make_folder(folder.parent, 0o755)
+        folder.mkdir(mode, exist_ok=True)
 
 
 def _launcher_faults(launcher: str, *, renew: bool) -> Iterator[str]:
@@ -105,11 +117,11 @@ def _faults(plan: ServerPlan, launcher: str) -> Iterator[str]:
             f" 'amela-{plan.stage} stage', or mend its path"
         )
     for root in plan.audio_roots:
-        if not root.is_dir():
+        if not _is_folder(root):
             yield f"the audio folder {root} is not a folder that this machine can see: mend AMELA_AUDIO_ROOT"
     for bind in plan.binds:
         source = bind.partition(":")[0]
-        if not Path(source).exists():
+        if not os.access(source, os.F_OK, effective_ids=True):
             yield f"{source}, which is to be bound into containers, is not there: mend AMELA_BINDS"
 
 
@@ -118,7 +130,12 @@ def _has_apptainer() -> bool:
 
 
 def _readable(path: Path) -> bool:
-    return os.access(path, os.R_OK | os.X_OK if path.is_dir() else os.R_OK)
+    return os.access(path, os.R_OK | os.X_OK if _is_folder(path) else os.R_OK, effective_ids=True)
+
+
+def _is_folder(path: Path) -> bool:
+    # Path's own raises for what lies in a folder that is closed to this user.
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _probe(folder: Path) -> None:

@@ -1,14 +1,28 @@
 """The batch script of a launch: the committed one, with everything filled in."""
 
 import importlib.resources
+import re
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from amela_client.cluster.plan import ServerPlan, gpus_of
 from amela_client.errors import SetupError
 
 MARKER = "# --- body ---"
+_UNSET = "unset "
+# What `sbatch` finds in its environment comes before the lines of a script. Most variables have the names of
+# their options.
+_VARIABLES = {
+    "time": ("TIMELIMIT",),
+    "mem": ("MEM_PER_NODE", "MEM_PER_CPU", "MEM_PER_GPU"),
+    "gres": ("GRES", "GPUS", "GPUS_PER_NODE", "GPUS_PER_TASK"),
+    "requeue": ("REQUEUE", "NO_REQUEUE"),
+}
+_LETTERS = {"A": "account", "C": "constraint", "G": "gpus", "p": "partition", "q": "qos", "t": "time"}
+# Jobs of another cluster, and a whole array of them, would not be found again; the end is not waited for.
+_NEVER = ("ARRAY_INX", "CLUSTERS", "WAIT")
 _SIGNAL_SECONDS = 120
 # SLURM may send the signal a minute early, which is too much of a shorter allocation. There the server,
 # which knows its end, drains by itself.
@@ -29,7 +43,7 @@ def server_script(plan: ServerPlan) -> str:
 
 
 def sbatch_options(plan: ServerPlan) -> list[list[str]]:
-    """Return the options of `sbatch`, those of one line together."""
+    """Return the options of `sbatch`, those of one line together. The last of several values holds."""
     limit = plan.time_seconds
     # None is no option of this script, an empty value neither.
     single = {
@@ -46,7 +60,7 @@ def sbatch_options(plan: ServerPlan) -> list[list[str]]:
         "--qos": plan.qos,
     }
     lines = [[f"{name}={value}"] for name, value in single.items() if value]
-    return [*lines, ["--requeue"], *([list(plan.sbatch)] if plan.sbatch else [])]
+    return [*([list(plan.sbatch)] if plan.sbatch else []), *lines, ["--requeue"]]
 
 
 def exports(plan: ServerPlan) -> dict[str, str | None]:
@@ -100,7 +114,8 @@ def render(
     """
     lines = ["#!/bin/bash", f"# Made by amela-client from its {template}."]
     lines += ["#SBATCH " + " ".join(map(_quote_for_sbatch, line)) for line in options]
-    lines.append("")
+    # Here, for the successor that a job hands in; whoever hands in the job reads this line.
+    lines += ["", _UNSET + " ".join(sorted(_variables_of(word for line in options for word in line)))]
     for name, value in variables.items():
         lines.append(f"unset {name}" if value is None else f"export {name}={_quote(value)}")
     if programs is not None:
@@ -110,12 +125,31 @@ def render(
     return "\n".join(lines) + "\n\n" + body_of(template)
 
 
+def variables_against(script: Path) -> frozenset[str]:
+    """Return the variables that would change what a script of `render` says, if `sbatch` found them."""
+    with suppress(OSError):
+        for line in script.read_text("utf-8", "replace").splitlines():
+            if line.startswith(f"{_UNSET}SBATCH_"):
+                return frozenset(line.removeprefix(_UNSET).split())
+    return frozenset()
+
+
 def body_of(template: str) -> str:
     """Return what a script of this package does, without its head."""
     text = (importlib.resources.files("amela_client") / "slurm" / template).read_text("utf-8")
     _, _, body = text.partition(f"\n{MARKER}\n")
     assert body, f"{template} has no line {MARKER}"
     return body
+
+
+def _variables_of(words: Iterable[str]) -> set[str]:
+    names = set(_NEVER)
+    for word in words:
+        option = re.match(r"--(?P<name>[a-z-]+)|-(?P<letter>\w)", word, re.ASCII)
+        name = option and (option["name"] or _LETTERS.get(option["letter"]))
+        if name:
+            names.update(_VARIABLES.get(name, (name.replace("-", "_").upper(),)))
+    return {f"SBATCH_{name}" for name in names}
 
 
 def _pattern(folder: Path, name: str) -> str:

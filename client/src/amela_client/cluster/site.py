@@ -4,6 +4,7 @@ import difflib
 import os
 import re
 import shlex
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,7 +84,8 @@ def load_site(path: Path | None = None) -> Site:
     Raises
     ------
     SetupError
-        If it cannot be read or understood; the message names file and line.
+        If it cannot be read or understood, or others could have put it there; the message names file and
+        line.
     """
     named = path or (Path(os.environ["AMELA_SITE"]) if os.environ.get("AMELA_SITE") else None)
     file = (named or _DEFAULT).expanduser().absolute()
@@ -97,7 +99,34 @@ def load_site(path: Path | None = None) -> Site:
         raise SetupError(f"site file {file}: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise SetupError(f"site file {file} is not text in UTF-8") from error
+    refuse_if_open(file)
     return parse_site(text, file, os.environ)
+
+
+def refuse_if_open(path: Path) -> None:
+    """See that nobody else can put something of theirs in the place of `path`, if it lies in ``~/.amela``.
+
+    Of any other folder it is for its users to say whom they share it with.
+
+    Raises
+    ------
+    SetupError
+        Others can write to ``~/.amela``.
+    """
+    # Path's own raises for a user without a home.
+    own = Path(os.path.expanduser("~/.amela"))  # noqa: PTH111
+    if own not in path.parents:
+        return
+    try:
+        mode = own.stat().st_mode
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise SetupError(f"{own} cannot be used: {error.strerror}") from error
+    if mode & (stat.S_IWGRP | stat.S_IWOTH):
+        raise SetupError(
+            f"{own} can be written by others, who could put files of their own there; run: chmod go-w {own}"
+        )
 
 
 def registry_folder(site: Site) -> Path:

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import NoReturn
 
 from amela_client.cluster import slurm_output
 from amela_client.cluster.jobs import Job, JobState
+from amela_client.cluster.script import variables_against
 from amela_client.errors import SlurmError, SubmissionError
 
 _ANSWER_SECONDS = 60
@@ -50,7 +51,11 @@ class SlurmLauncher:
         """
         try:
             # After one that was not answered, another try could make two jobs of it.
-            answer = self._run("sbatch", "--parsable", *arguments, str(script), repeatable=False)
+            answer = self._run(
+                *("sbatch", "--parsable", *arguments, str(script)),
+                without=variables_against(script),
+                repeatable=False,
+            )
             return slurm_output.parse_submission(answer)
         except _CommandError as error:
             if not error.answered:
@@ -160,11 +165,17 @@ class SlurmLauncher:
             raise SlurmError(f"scontrol failed: {error}") from error
         return {job.id: job for job in slurm_output.parse_scontrol(answer)}
 
-    def _run(self, program: str, *arguments: str, repeatable: bool = True) -> str:
+    def _run(
+        self,
+        program: str,
+        *arguments: str,
+        without: Collection[str] = (),
+        repeatable: bool = True,
+    ) -> str:
         deadline = time.monotonic() + self._patience
         while True:
             try:
-                return _run_once(program, *arguments)
+                return _run_once(program, *arguments, without=without)
             except _CommandError as error:
                 if (error.answered or not repeatable) and not slurm_output.is_unreachable(str(error)):
                     raise
@@ -173,9 +184,13 @@ class SlurmLauncher:
             time.sleep(_PAUSE_SECONDS)
 
 
-def _run_once(program: str, *arguments: str) -> str:
+def _run_once(program: str, *arguments: str, without: Collection[str]) -> str:
     # Settings of a job around this process, and a user's own for squeue, would change the answers.
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(_OTHERS)}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(_OTHERS) and name not in without
+    }
     if "SLURM_CONF" in os.environ:
         environment["SLURM_CONF"] = os.environ["SLURM_CONF"]
     if program != "sbatch":

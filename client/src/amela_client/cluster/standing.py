@@ -1,6 +1,6 @@
 """How the servers of a launch stand: what their jobs, their registrations and their health say together."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from amela_client.cluster.jobs import Job, JobState
@@ -85,6 +85,21 @@ def lines(jobs: Mapping[str, str]) -> list[list[str]]:
     return [group for job, group in groups.items() if group[0] == job]
 
 
+def is_stranded(job: Job, jobs: Mapping[str, str], there: Collection[str]) -> bool:
+    """Whether a successor waits for its time to begin though whom it succeeds is over already.
+
+    Parameters
+    ----------
+    jobs
+        Ids of a launch's jobs, each with the one that it succeeds, or nothing.
+    there
+        Those that wait, run or are ending.
+    """
+    # One that was requeued waits for a moment only.
+    is_early = job.state is JobState.PENDING and job.reason == "BeginTime" and not job.restarts
+    return is_early and jobs.get(job.id, "") not in {"", *there}
+
+
 def stand(
     record: Record,
     jobs: Sequence[Job] | None,
@@ -113,10 +128,21 @@ def stand(
         job = known.get(id_) or past.get(id_) or Job(id_, "", JobState.ENDED)
         its = tuple(server for server in servers if server.launch == label and _is_of_this_run(server, job))
         verdict = judge(record, job, its, now=now, is_known=jobs is not None)
+        if is_stranded(job, record.jobs, known):
+            verdict = _strand(record, job)
         if verdict.state is State.ENDED and (id_ in record.told or id_ in record.jobs.values()):
             continue
         standings.append(_standing(record, job, verdict, its, now))
     return standings
+
+
+def _strand(record: Record, job: Job) -> Verdict:
+    launch = record.launch
+    return Verdict(
+        State.PENDING,
+        f"was to take over from {record.jobs[job.id]}, which has ended already",
+        f"'amela-client scale {launch.name} {launch.count}' starts another in its place, at once",
+    )
 
 
 def _is_of_this_run(server: ServerStatus, job: Job) -> bool:

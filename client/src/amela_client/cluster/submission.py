@@ -8,12 +8,12 @@ from pathlib import Path
 
 from amela_client.atomic_file import replacing
 from amela_client.cluster.array_run import ArrayRun
-from amela_client.cluster.jobs import Launcher
+from amela_client.cluster.jobs import Job, JobState, Launcher
 from amela_client.cluster.plan import ServerPlan
 from amela_client.cluster.script import exports, render, sbatch_options
 from amela_client.cluster.slurm_output import compact_tasks
 from amela_client.cluster.task_state import TaskState
-from amela_client.errors import SetupError
+from amela_client.errors import LaunchError, SetupError, SlurmError, SubmissionError
 from amela_client.manifest import Manifest
 
 
@@ -116,7 +116,12 @@ class Submission:
                 ["--requeue"],
                 self._log("merge-%j.log"),
             ],
-            {"AMELA_SITE": "", "AMELA_MODULES": " ".join(server.modules), **self._variables},
+            {
+                "AMELA_SITE": "",
+                "AMELA_BINDS": ",".join(server.binds),
+                "AMELA_MODULES": " ".join(server.modules),
+                **self._variables,
+            },
             [str(self.run.folder), str(self.output), *table],
             programs=self.programs,
         )
@@ -174,14 +179,23 @@ def submit(submission: Submission, manifest: Manifest, launcher: Launcher) -> Su
     ManifestError
         As `ArrayRun.write` and `ArrayRun.states` do.
     SetupError
-        The run has results of another stage or of other options, or SLURM refuses a job.
+        The run has results of another stage or of other options, another client submits it right now, or
+        SLURM refuses a job. Nothing was submitted.
+    LaunchError
+        Tasks were submitted, and the merge after them was not.
     SlurmError
         SLURM cannot be asked.
     """
+    # What is in the queue has to stay so until this run's jobs are there as well.
+    with submission.run.held():
+        return _submit(submission, manifest, launcher)
+
+
+def _submit(submission: Submission, manifest: Manifest, launcher: Launcher) -> Submitted:
     run = submission.run
     jobs = launcher.jobs([submission.job_name, submission.merge_name])
     queued = {_task(job.id): job for job in jobs if job.name == submission.job_name}
-    merges = [job for job in jobs if job.name == submission.merge_name]
+    merges = [job for job in jobs if job.name == submission.merge_name and job.state is not JobState.ENDING]
     run.write(manifest)
     run.settle_on(submission.stage, submission.effective, begun=bool(queued))
     states = run.states()
@@ -190,21 +204,42 @@ def submit(submission: Submission, manifest: Manifest, launcher: Launcher) -> Su
         return Submitted(states)
     _write_scripts(submission)
     job = _submit_array(submission, wanted, launcher) if wanted else None
-    queued_jobs = sorted({job.id.partition("_")[0] for job in queued.values()})
-    if job is None and merges:
-        merge = merges[-1].id
-    else:
-        after = ":".join([*queued_jobs, *([job] if job else [])])
-        arguments = [f"--dependency=afterany:{after}"] if after else []
-        merge = launcher.submit(_merge_path(run), arguments=arguments)
-        # It would begin too early.
-        launcher.cancel([job.id for job in merges])
+    queued_jobs = sorted({job.id.partition("_")[0] for job in queued.values()}, key=int)
+    merge = _merge_after(queued_jobs, merges) if job is None else None
+    if merge is None:
+        merge = _submit_merge(submission, [*queued_jobs, *([job] if job else [])], launcher, submitted=job)
+    # Others would begin too early.
+    launcher.cancel([other.id for other in merges if other.id != merge])
     return Submitted(states, wanted, job, sorted(queued), queued_jobs, merge)
 
 
 def _submit_array(submission: Submission, tasks: Sequence[int], launcher: Launcher) -> str:
     limit = f"%{submission.concurrent}" if submission.concurrent else ""
     return launcher.submit(_array_path(submission.run), arguments=[f"--array={compact_tasks(tasks)}{limit}"])
+
+
+def _merge_after(arrays: Sequence[str], merges: Sequence[Job]) -> str | None:
+    """Find the merge that begins after all of the arrays: one that waits, and is newer than they are."""
+    newest = max(merges, key=lambda merge: int(merge.id), default=None)
+    if newest is None:
+        return None
+    waits = newest.state is JobState.PENDING and all(int(array) < int(newest.id) for array in arrays)
+    return newest.id if waits or not arrays else None
+
+
+def _submit_merge(
+    submission: Submission, after: Sequence[str], launcher: Launcher, *, submitted: str | None
+) -> str:
+    arguments = [f"--dependency=afterany:{':'.join(after)}"] if after else []
+    try:
+        return launcher.submit(_merge_path(submission.run), arguments=arguments)
+    except (SubmissionError, SlurmError) as error:
+        if submitted is None:
+            raise
+        raise LaunchError(
+            f"the tasks were submitted, as job {submitted}, but not the job that puts their results together:"
+            f" {error}\nGive the same command again, now or when they have ended: it submits what is missing"
+        ) from error
 
 
 def _write_scripts(submission: Submission) -> None:
@@ -222,9 +257,11 @@ def _write_scripts(submission: Submission) -> None:
 
 
 def _is_merged(submission: Submission) -> bool:
-    """Tell whether the output is there, and no older than any task's results."""
+    """Tell whether the output is there, no older than any task's results, and after it the table."""
     try:
         merged = submission.output.stat().st_mtime_ns
+        if submission.table is not None and submission.table.stat().st_mtime_ns < merged:
+            return False
         run = submission.run
         return all(run.result(task).stat().st_mtime_ns <= merged for task in range(run.tasks))
     except FileNotFoundError:

@@ -1,6 +1,9 @@
 """Runs of job arrays: what was shared out, what is to be done, how far each task is."""
 
+import errno
+import fcntl
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -63,6 +66,59 @@ def test_a_folder_keeps_to_its_tasks_and_its_manifest(run: ArrayRun, manifest: M
     manifest.path.write_text('{"audio_filepath": "/a.wav"}\n' * 3)
     with pytest.raises(ManifestError, match=r"data\.json has changed since"):
         ArrayRun.split(Manifest(manifest.path), 3, run.folder)
+
+
+def test_of_two_clients_that_plan_at_once_the_first_to_write_decides(
+    manifest: Manifest, tmp_path: Path
+) -> None:
+    three, two = (ArrayRun.planned(manifest, tasks, tmp_path / "run") for tasks in (3, 2))
+    same = ArrayRun.planned(manifest, 3, tmp_path / "run")
+    three.write(manifest)
+    with pytest.raises(ManifestError, match="it has 3 tasks, not 2"):
+        two.write(manifest)
+    same.write(manifest)
+    assert ArrayRun.open(tmp_path / "run") == three
+    assert sorted(path.name for path in (tmp_path / "run").iterdir()) == [
+        "amela-run.json",
+        *(f"data_split_0{share}.json" for share in range(3)),
+        "results",
+    ]
+
+
+def test_a_record_that_comes_between_the_look_and_the_writing_is_kept(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    three, two = (ArrayRun.planned(manifest, tasks, tmp_path / "run") for tasks in (3, 2))
+    link = os.link
+
+    def link_late(*arguments: object) -> None:
+        monkeypatch.setattr(os, "link", link)
+        three.write(manifest)
+        link(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "link", link_late)
+    with pytest.raises(ManifestError, match="it has 3 tasks, not 2"):
+        two.write(manifest)
+    assert ArrayRun.open(tmp_path / "run") == three
+
+
+def test_while_one_client_splits_no_other_does(run: ArrayRun, manifest: Manifest) -> None:
+    with run.held(), pytest.raises(SetupError, match="right now: give the command again when that has ended"):
+        ArrayRun.split(manifest, 3, run.folder)
+    assert ArrayRun.split(manifest, 3, run.folder) == run
+
+
+def test_a_file_system_without_locks_and_links_will_do(
+    manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*arguments: object, code: int) -> None:
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(fcntl, "flock", lambda *given: refuse(*given, code=errno.ENOLCK))
+    monkeypatch.setattr(os, "link", lambda *given: refuse(*given, code=errno.EPERM))
+    run = ArrayRun.split(manifest, 3, tmp_path / "run")
+    assert ArrayRun.split(manifest, 3, tmp_path / "run") == run == ArrayRun.open(run.folder)
+    assert not list(run.folder.glob("*.tmp")) + list(run.folder.glob(".*.tmp"))
 
 
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"manifest": "/a.json"}', '{"manifest": 1, "x": 2}'])

@@ -69,6 +69,10 @@ def test_a_model_that_cannot_be_meant_is_refused(name: str, stage: str, words: s
     [
         ("a: [", "x.yaml is not YAML"),
         ("a: \x00", "x.yaml is not YAML"),
+        ('a: "\\UFFFFFFFF"', "x.yaml is not YAML"),
+        ("a: " + "[" * 5000, "x.yaml is nested too deeply to be read"),
+        ("? [a, b]\n: {stage: asr, model: m}", "x.yaml:1: a name must be a single word"),
+        ("a:\n  stage: asr\n  ? {b: c}\n  : m", "x.yaml:3: a name must be a single word"),
         ("- a", "x.yaml:1: expected lines of the form 'name: value'"),
         ("a: b", "x.yaml:1: expected lines of the form"),
         ("a: {stage: asr, model: m}\na: {stage: asr, model: n}", "x.yaml:2: 'a' is there twice"),

@@ -118,6 +118,21 @@ def test_a_labmate_sees_no_launches_in_a_registry_that_is_shared(users_folder: P
     assert list(all_launches(users_folder)) == []
 
 
+def test_a_launch_of_another_user_is_theirs_alone_to_see(users_folder: Path) -> None:
+    registry = users_folder / "registry"
+    (registry / "launches").mkdir(parents=True)
+    (registry / "launches").chmod(0o000)
+    with pytest.raises(
+        LaunchError, match=rf"{registry} belongs to {registry.owner()}, who alone can see its"
+    ):
+        open_launch(registry, "asr-1")
+    registry.chmod(0o000)
+    users_folder.chmod(0o000)
+    with pytest.raises(LaunchError, match="belongs to another user, who alone can see its launches"):
+        open_launch(registry, "asr-1")
+    users_folder.chmod(0o700)
+
+
 def test_nothing_is_left_of_a_launch_that_cannot_be_written(users_folder: Path) -> None:
     (users_folder / "launches").mkdir(mode=0o500)
     with pytest.raises(SetupError, match="Permission denied"):

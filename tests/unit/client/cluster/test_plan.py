@@ -151,7 +151,21 @@ def test_a_name_that_is_no_folder_and_no_jobs_name_is_refused(name: str) -> None
         plan(LaunchOptions("vad"), name=name)
 
 
-@pytest.mark.parametrize("option", ["--job-name=x", "-J", "--output=/x", "-o", "--array=0-3"])
+@pytest.mark.parametrize(
+    "option",
+    [
+        *("--job-name=x", "-J", "-Jlab", "--job-nam=lab", "--output=/x", "-o", "-o/x", "--out=/x"),
+        *("--array=0-3", "-a", "-a0-3", "--arr=0-3", "--clusters=x", "--cluster=x", "-M", "-Mother", "-HQMx"),
+    ],
+)
 def test_the_site_cannot_take_away_what_a_launch_finds_its_jobs_by(option: str) -> None:
     with pytest.raises(SetupError, match=f"AMELA_SBATCH cannot set {option}"):
         plan(LaunchOptions("vad"), replace(SITE, sbatch=(option,)))
+
+
+@pytest.mark.parametrize(
+    "option",
+    ["--account=x", "--open-mode=append", "--cluster-constraint=x", "-CM", "--", "-", "a100|M", "-pJ"],
+)
+def test_the_site_can_set_what_only_looks_like_it(option: str) -> None:
+    assert plan(LaunchOptions("vad"), replace(SITE, sbatch=(option,))).sbatch == (option,)

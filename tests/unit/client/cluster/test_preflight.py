@@ -52,6 +52,31 @@ def test_everything_that_is_wrong_is_named_at_once(plan: ServerPlan) -> None:
     assert "amela-asr stage" in found[1]
 
 
+def test_what_lies_in_a_folder_that_is_closed_is_named_too(
+    plan: ServerPlan, users_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The others lie where only root can look.
+    monkeypatch.setattr("shutil.which", lambda name: f"/bin/{name}")
+    closed = users_folder / "closed"
+    closed.mkdir(mode=0o000)
+    bad = replace(
+        plan,
+        image=closed / "asr.sif",
+        model=f"{closed}/model",
+        audio_roots=(closed / "audio",),
+        binds=(f"{closed}/bind:/x",),
+    )
+    with pytest.raises(SetupError) as error:
+        check(bad, "slurm")
+    found = [line.partition(str(closed)) for line in str(error.value).splitlines()]
+    assert [(before, path.split()[0].strip(",")) for before, _, path in found] == [
+        ("the image ", "/asr.sif"),
+        ("the model ", "/model"),
+        ("the audio folder ", "/audio"),
+        ("", "/bind"),
+    ]
+
+
 def test_a_name_of_a_model_is_no_path(plan: ServerPlan) -> None:
     check(replace(plan, model="nvidia/canary-qwen-2.5b"), "slurm")
 
@@ -91,6 +116,35 @@ def test_what_has_no_end_needs_no_successor(plan: ServerPlan) -> None:
 def test_a_registry_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     prepare_registry(tmp_path / "a" / "registry")
     assert stat.S_IMODE((tmp_path / "a" / "registry").stat().st_mode) == 0o700
+
+
+@pytest.mark.parametrize(("umask", "mode"), [(0o002, 0o755), (0o022, 0o755), (0o077, 0o700)])
+def test_folders_above_a_registry_are_made_so_that_only_their_owner_can_write_to_them(
+    tmp_path: Path, umask: int, mode: int
+) -> None:
+    before = os.umask(umask)
+    try:
+        prepare_registry(tmp_path / "a" / "b" / "registry")
+    finally:
+        os.umask(before)
+    folders = [tmp_path / "a", tmp_path / "a" / "b", tmp_path / "a" / "b" / "registry"]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in folders] == [mode, mode, 0o700]
+
+
+@pytest.mark.parametrize("mode", [0o775, 0o707, 0o1777])
+def test_a_registry_in_a_folder_of_amelas_that_others_can_write_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    own = tmp_path / ".amela"
+    prepare_registry(own / "registry")
+    own.chmod(mode)
+    with pytest.raises(SetupError, match=f"{own} can be written by others, .*; run: chmod go-w {own}"):
+        prepare_registry(own / "registry")
+    # Of folders of their own, users know whom they share them with.
+    (tmp_path / "shared").mkdir()
+    (tmp_path / "shared").chmod(mode)
+    prepare_registry(tmp_path / "shared" / "registry")
 
 
 @pytest.mark.parametrize("mode", [0o700, 0o750, 0o2750, 0o755])

@@ -1,12 +1,14 @@
 """What is handed to SLURM, to the letter."""
 
+import os
 import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from amela_client.cluster.plan import ServerPlan
-from amela_client.cluster.script import MARKER, body_of, server_script
+from amela_client.cluster.script import MARKER, body_of, server_script, variables_against
+from amela_client.cluster.slurm import SlurmLauncher
 from amela_client.errors import SetupError
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -76,6 +78,54 @@ def test_a_variable_of_the_submitting_shell_is_no_option_of_the_server() -> None
         ["bash", "-c", script], env={"AMELA_MODEL": "mine"}, capture_output=True, text=True, check=True
     )
     assert done.stdout == "not set"
+
+
+SHELL = {
+    "SBATCH_JOB_NAME": "mine",
+    "SBATCH_PARTITION": "short",
+    "SBATCH_TIMELIMIT": "1",
+    "SBATCH_CONSTRAINT": "b",
+    "SBATCH_NO_REQUEUE": "1",
+    "SBATCH_CLUSTERS": "other",
+    "SBATCH_WCKEY": "key",
+}
+
+
+@pytest.mark.parametrize(
+    ("plan", "kept"),
+    [
+        (LEAST, {"SBATCH_PARTITION", "SBATCH_TIMELIMIT", "SBATCH_CONSTRAINT", "SBATCH_WCKEY"}),
+        (SHORT, {"SBATCH_PARTITION", "SBATCH_CONSTRAINT", "SBATCH_WCKEY"}),
+        (MOST, {"SBATCH_WCKEY"}),
+        (replace(LEAST, sbatch=("-Cb", "-t", "5", "-p=x")), {"SBATCH_WCKEY"}),
+    ],
+)
+def test_what_the_shell_has_for_sbatch_counts_only_where_the_script_says_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plan: ServerPlan, kept: set[str]
+) -> None:
+    script = tmp_path / "server.slurm"
+    script.write_text(server_script(plan))
+    for name, value in SHELL.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    # A stand-in, whose environment is that of the job.
+    sbatch = tmp_path / "sbatch"
+    sbatch.write_text(f"#!/bin/sh\nenv >{tmp_path}/environment\necho 7\n")
+    sbatch.chmod(0o755)
+    assert SlurmLauncher(patience=0).submit(script) == "7"
+    submitted = (tmp_path / "environment").read_text().splitlines()
+    assert {line.partition("=")[0] for line in submitted if line.startswith("SBATCH_")} == kept
+
+    # A login shell on the node may have set them again, and a successor is handed in from there.
+    done = subprocess.run(
+        ["bash", "-c", head(script.read_text()) + "env"], capture_output=True, text=True, check=True
+    )
+    assert {line.partition("=")[0] for line in done.stdout.splitlines() if line.startswith("SBATCH_")} == kept
+
+
+def test_a_script_that_is_not_there_or_not_ours_says_nothing_of_the_environment(tmp_path: Path) -> None:
+    assert variables_against(tmp_path / "none") == frozenset()
+    assert variables_against(COMMITTED) == frozenset()
 
 
 @pytest.mark.parametrize("character", ["\n", "\r", "\0"])

@@ -142,6 +142,27 @@ def test_the_site_file_is_the_one_given_then_that_of_the_variable_then_the_users
     assert load_site().qos == "own"
 
 
+@pytest.mark.parametrize("mode", [0o775, 0o707])
+def test_a_site_file_that_others_could_have_put_there_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mode: int
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.delenv("AMELA_SITE", raising=False)
+    own = tmp_path / ".amela"
+    for folder in (own, tmp_path / "lab"):
+        folder.mkdir()
+        folder.chmod(mode)
+    assert load_site() == Site()
+    for folder in (own, tmp_path / "lab"):
+        (folder / "site.env").write_text("AMELA_QOS=planted\n")
+    with pytest.raises(SetupError, match=f"{own} can be written by others, .*; run: chmod go-w {own}"):
+        load_site()
+    # Who names another knows whose it is.
+    assert load_site(tmp_path / "lab" / "site.env").qos == "planted"
+    own.chmod(0o755)
+    assert load_site().qos == "planted"
+
+
 def test_a_site_file_that_is_named_must_be_there(tmp_path: Path) -> None:
     with pytest.raises(SetupError, match=r"there is none; copy slurm/site\.env\.example"):
         load_site(tmp_path / "absent.env")

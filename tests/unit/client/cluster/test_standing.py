@@ -8,7 +8,7 @@ import pytest
 from amela_client.cluster.control import choose_to_end, count_alive
 from amela_client.cluster.jobs import Job, JobState
 from amela_client.cluster.launch import Exit, Launch, Record
-from amela_client.cluster.standing import JobStanding, lines, stand, stand_launch
+from amela_client.cluster.standing import JobStanding, is_stranded, lines, stand, stand_launch
 from amela_client.cluster.verdict import State, advise_on_server
 from amela_client.results import Gpu, ServerStatus
 
@@ -241,6 +241,32 @@ def test_a_successor_that_waits_is_no_missing_server() -> None:
     assert standings[1].words == "takes over from 7 before that one's time is up"
     summed = stand_launch(record, standings)
     assert (summed.ready, summed.advice) == (1, "")
+
+
+def test_a_successor_whose_predecessor_died_early_says_what_to_do() -> None:
+    record = Record(replace(LAUNCH, renew=True), {"7": "", "8": "7"}, exits={"7": Exit(137, "")})
+    waiting = replace(PENDING, id="8", reason="BeginTime")
+    _, successor = stand(record, [waiting], {}, [], now=NOW)
+    assert (successor.state, successor.words) == (
+        State.PENDING,
+        "was to take over from 7, which has ended already",
+    )
+    assert "'amela-client scale asr-1 1' starts another in its place" in successor.advice
+
+
+@pytest.mark.parametrize(
+    ("job", "there"),
+    [
+        # The other one still runs; it waits for a GPU; it was requeued; it succeeds nobody.
+        (replace(PENDING, id="8", reason="BeginTime"), {"7", "8"}),
+        (replace(PENDING, id="8", reason="Resources"), {"8"}),
+        (replace(PENDING, id="8", reason="BeginTime", restarts=1), {"8"}),
+        (replace(PENDING, id="7", reason="BeginTime"), {"7"}),
+        (replace(RUNNING, id="8"), {"8"}),
+    ],
+)
+def test_a_successor_that_comes_in_time_is_not_stranded(job: Job, there: set[str]) -> None:
+    assert not is_stranded(job, {"7": "", "8": "7"}, there)
 
 
 def test_both_of_a_server_and_its_successor_are_one_that_is_ready() -> None:

@@ -12,7 +12,7 @@ from amela_client.cluster.jobs import Job, JobState
 from amela_client.cluster.plan import ServerPlan
 from amela_client.cluster.script import MARKER, body_of
 from amela_client.cluster.submission import Submission, run_folder, run_name, submit
-from amela_client.errors import SetupError, SubmissionError
+from amela_client.errors import LaunchError, ManifestError, SetupError, SlurmError, SubmissionError
 from amela_client.manifest import Manifest
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -80,7 +80,7 @@ def test_what_the_scripts_do_is_what_the_committed_ones_do(template: str) -> Non
 def test_a_folder_that_slurm_would_take_for_a_pattern_is_refused() -> None:
     folder = Path("/lab/100%/done.run")
     strange = replace(LEAST, run=replace(RUN, folder=folder), server=replace(LEAST.server, registry=folder))
-    with pytest.raises(SetupError, match="has '%' in its name"):
+    with pytest.raises(SetupError, match="has '%' in its path"):
         strange.array_script()
 
 
@@ -99,10 +99,11 @@ class FakeSlurm:
         self.queue: list[Job] = []
         self.scripts: list[str] = []
         self.refuses = ""
+        self.fault: Exception = SubmissionError("SLURM refuses it")
 
     def submit(self, script: Path, *, arguments: Sequence[str] = ()) -> str:
         if script.name == self.refuses:
-            raise SubmissionError("SLURM refuses it")
+            raise self.fault
         job = str(100 + len(self.scripts))
         self.scripts.append(" ".join([script.name, *arguments]))
         name = script.read_text().partition("--job-name=")[2].partition("\n")[0]
@@ -126,6 +127,9 @@ class FakeSlurm:
 
     def end(self, *ids: str) -> None:
         self.cancel(ids)
+
+    def set(self, id_: str, state: JobState) -> None:
+        self.queue = [replace(job, state=state) if job.id == id_ else job for job in self.queue]
 
 
 @pytest.fixture
@@ -179,12 +183,15 @@ def test_tasks_that_failed_are_submitted_alone_and_merged_after_those_still_at_w
     assert [job.id for job in slurm.queue] == ["100_2", "102_1", "103"]
 
 
+@pytest.mark.parametrize("fault", [SubmissionError("no more jobs"), SlurmError("no more jobs")])
 def test_a_merge_that_was_never_submitted_or_failed_is_submitted_alone(
-    submission: Submission, manifest: Manifest
+    submission: Submission, manifest: Manifest, fault: Exception
 ) -> None:
     slurm = FakeSlurm()
-    slurm.refuses = "merge.slurm"
-    with pytest.raises(SubmissionError):
+    slurm.refuses, slurm.fault = "merge.slurm", fault
+    with pytest.raises(
+        LaunchError, match=r"submitted, as job 100, but not the job .*: no more jobs\nGive the same command"
+    ):
         submit(submission, manifest, slurm)
     slurm.refuses = ""
     submit(submission, manifest, slurm)
@@ -193,6 +200,93 @@ def test_a_merge_that_was_never_submitted_or_failed_is_submitted_alone(
     slurm.queue.clear()
     assert submit(submission, manifest, slurm).merge == "102"
     assert slurm.scripts[2:] == ["merge.slurm"]
+
+
+def test_a_merge_that_would_begin_before_tasks_that_run_again_is_replaced_however_late(
+    submission: Submission, manifest: Manifest
+) -> None:
+    slurm = FakeSlurm()
+    submit(submission, manifest, slurm)
+    slurm.end("100_1")
+    slurm.refuses = "merge.slurm"
+    with pytest.raises(LaunchError, match="as job 102"):
+        submit(submission, manifest, slurm)
+    slurm.refuses = ""
+    assert submit(submission, manifest, slurm).merge == "103"
+    assert slurm.scripts[2:] == ["array.slurm --array=1", "merge.slurm --dependency=afterany:100:102"]
+    assert [job.id for job in slurm.queue] == ["100_0", "100_2", "102_1", "103"]
+    # And that one is kept, wherever it stands in the queue, also if an older one was left.
+    slurm.queue = [slurm.queue[-1], Job("101", submission.merge_name, JobState.PENDING), *slurm.queue[:-1]]
+    assert submit(submission, manifest, slurm).merge == "103"
+    assert [job.id for job in slurm.queue] == ["103", "100_0", "100_2", "102_1"]
+
+
+def test_a_merge_that_has_begun_before_the_tasks_have_ended_is_replaced(
+    submission: Submission, manifest: Manifest
+) -> None:
+    slurm = FakeSlurm()
+    submit(submission, manifest, slurm)
+    slurm.set("101", JobState.RUNNING)
+    assert submit(submission, manifest, slurm).merge == "102"
+    assert [job.id for job in slurm.queue] == ["100_0", "100_1", "100_2", "102"]
+
+
+def test_a_merge_that_only_ends_is_as_good_as_what_it_has_written(
+    submission: Submission, manifest: Manifest
+) -> None:
+    slurm = FakeSlurm()
+    submit(submission, manifest, slurm)
+    finish(submission, 0, 1, 2)
+    slurm.end("100_0", "100_1", "100_2")
+    slurm.set("101", JobState.RUNNING)
+    assert submit(submission, manifest, slurm).merge == "101"
+    slurm.set("101", JobState.ENDING)
+    submission.output.write_text("{}\n")
+    assert submit(submission, manifest, slurm).done
+    submission.output.unlink()
+    assert submit(submission, manifest, slurm).merge == "102"
+    assert [job.id for job in slurm.queue] == ["101", "102"]
+
+
+def test_a_run_is_not_done_before_its_table_is_written_too(
+    submission: Submission, manifest: Manifest, tmp_path: Path
+) -> None:
+    slurm = FakeSlurm()
+    with_table = replace(submission, table=tmp_path / "done.csv")
+    submit(with_table, manifest, slurm)
+    slurm.queue.clear()
+    finish(submission, 0, 1, 2)
+    submission.output.write_text("{}\n")
+    assert submit(submission, manifest, slurm).done
+    assert submit(with_table, manifest, slurm).merge == "102"
+    slurm.queue.clear()
+    (tmp_path / "done.csv").write_text("")
+    assert submit(with_table, manifest, slurm).done
+    # That of an earlier merge.
+    os.utime(tmp_path / "done.csv", ns=(0, 0))
+    assert not submit(with_table, manifest, slurm).done
+
+
+def test_of_two_clients_at_once_one_submits(submission: Submission, manifest: Manifest) -> None:
+    slurm = FakeSlurm()
+    with (
+        submission.run.held(),
+        pytest.raises(SetupError, match=r"done\.run is being split or submitted by another client right now"),
+    ):
+        submit(submission, manifest, slurm)
+    assert slurm.scripts == []
+    submit(submission, manifest, slurm)
+    assert len(slurm.scripts) == 2
+
+
+def test_a_run_that_another_client_has_made_otherwise_meanwhile_is_not_submitted(
+    submission: Submission, manifest: Manifest
+) -> None:
+    slurm = FakeSlurm()
+    ArrayRun.split(manifest, 2, submission.run.folder)
+    with pytest.raises(ManifestError, match="it has 2 tasks, not 3"):
+        submit(submission, manifest, slurm)
+    assert slurm.scripts == []
 
 
 def test_a_run_is_done_when_the_output_is_as_new_as_all_results(
