@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from amela_sts import compat
 from amela_sts.encoder.hubert import HubertEncoder
 from amela_sts.encoder.loading import load_hubert
 from amela_sts.encoder.quantizer import Quantizer
@@ -13,6 +14,11 @@ from amela_sts.tiny import TINY, write_hubert
 from amela_sts.vocoder.codehifigan import Utterance
 
 CPU = torch.device("cpu")
+# fairseq of 2021 does not.
+_KNOWS_CONFORMERS = pytest.mark.skipif(
+    not hasattr(compat.legacy("fairseq.models.hubert").HubertConfig, "layer_type"),
+    reason="this fairseq has no conformers",
+)
 
 
 def _clips(count: int, longest: int, seed: int = 0) -> list[torch.Tensor]:
@@ -29,6 +35,7 @@ def _clips(count: int, longest: int, seed: int = 0) -> list[torch.Tensor]:
         (TINY, False, True),
         (TINY | {"extractor_mode": "layer_norm"}, True, False),
         (TINY | {"layer_norm_first": True}, False, True),
+        pytest.param(TINY | {"layer_type": "conformer"}, True, False, marks=_KNOWS_CONFORMERS),
     ],
 )
 def test_features_of_a_batch_are_those_of_each_recording_alone(

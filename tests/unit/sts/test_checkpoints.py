@@ -153,6 +153,29 @@ def test_a_kmeans_that_would_run_code_runs_none_even_when_trusted(tmp_path: Path
     assert not trace.exists()
 
 
+def test_an_array_of_objects_in_a_kmeans_runs_no_code(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read_as_joblib_1_5_does(wrapper: Any, unpickler: Any, *_: Any) -> Any:
+        return pickle.load(unpickler.file_handle)
+
+    path, trace = tmp_path / "km.bin", tmp_path / "trace"
+    joblib.dump({"cluster_centers_": np.array([_Runs(trace)], dtype=object)}, path)
+    monkeypatch.setattr("joblib.numpy_pickle.NumpyArrayWrapper.read_array", read_as_joblib_1_5_does)
+    with pytest.raises(ConfigError, match=r"could run code: it names posix\.system"):
+        load_centres(path, trust=True)
+    assert not trace.exists()
+
+
+def test_an_array_of_names_in_a_kmeans_is_read(tmp_path: Path, centres: Any) -> None:
+    sklearn = pytest.importorskip("sklearn.cluster")
+    model = sklearn.MiniBatchKMeans(len(centres), n_init=1, init=centres, max_iter=1).fit(centres)
+    model.cluster_centers_ = centres
+    model.feature_names_in_ = np.array(["a", "b"], dtype=object)
+    joblib.dump(model, tmp_path / "km.bin")
+    assert np.array_equal(load_centres(tmp_path / "km.bin", trust=True)[0], centres)
+
+
 @pytest.mark.parametrize("content", [b"", b"not a pickle", pickle.dumps([1, 2, 3])])
 def test_what_is_no_kmeans_is_refused(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "km.bin").write_bytes(content)
@@ -187,6 +210,26 @@ def test_an_npz_with_objects_in_it_is_not_unpickled(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
+def test_an_npz_damaged_anywhere_is_refused_or_read(tmp_path: Path, centres: Any) -> None:
+    np.savez_compressed(tmp_path / "km.npz", centres=centres)
+    sound = (tmp_path / "km.npz").read_bytes()
+    refused = 0
+    for at in range(0, len(sound), 3):
+        (tmp_path / "km.npz").write_bytes(sound[:at] + bytes([sound[at] ^ 0xFF]) + sound[at + 1 :])
+        try:
+            load_centres(tmp_path / "km.npz", trust=False)
+        except ConfigError:
+            refused += 1
+    assert refused > 100
+
+
+def test_an_array_alone_is_no_npz(tmp_path: Path, centres: Any) -> None:
+    with (tmp_path / "km.npz").open("wb") as file:
+        np.save(file, centres)
+    with pytest.raises(ConfigError, match="not an npz"):
+        load_centres(tmp_path / "km.npz", trust=False)
+
+
 def _published(folder: Path, centres: Any) -> catalogue.PublishedModel:
     """A model whose files lie in a folder as if on the publisher's server."""
     folder.mkdir()
@@ -213,6 +256,8 @@ def test_staging_fetches_checks_and_unpickles_once(
         "km.bin",
         "km.bin.npz",
     ]
+    # Staged once for a whole lab.
+    assert all(path.stat().st_mode & 0o444 == 0o444 for path in (tmp_path / "new" / "folder").iterdir())
     assert [line.split()[0] for line in stage(model, tmp_path / "new" / "folder")] == [
         "there",
         "there",

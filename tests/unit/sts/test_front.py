@@ -1,6 +1,7 @@
 """Recordings are cut as the encoder wants them, long ones too."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,15 +11,20 @@ from amela_common.audio import AudioLimits, AudioSource
 from amela_common.errors import RequestError
 from amela_common.pool import CHECKPOINT
 from amela_sts.encoder.layers import parse
-from amela_sts.front import AudioShape, Cutter, End
+from amela_sts.front import AudioShape, Cut, Cutter, End
 from amela_sts.windows import Window
 
 _CONVOLUTIONS = parse("[(16,10,5)] + [(16,3,2)] * 4 + [(16,2,2)] * 2")
 
 
-def _cut(path: Path, *, normalize: bool = False) -> tuple[list[Window], End]:
+def _items(path: Path, *, normalize: bool = False, only_one: bool = False) -> list[Any]:
     cutter = Cutter(AudioLimits(roots=("/",)), AudioShape(16_000, _CONVOLUTIONS, normalize))
-    *windows, end = [item for item in cutter(AudioSource(path=str(path))) if item is not CHECKPOINT]
+    request = Cut(AudioSource(path=str(path)), only_one)
+    return [item for item in cutter(request) if item is not CHECKPOINT]
+
+
+def _cut(path: Path, *, normalize: bool = False) -> tuple[list[Window], End]:
+    *windows, end = _items(path, normalize=normalize)
     return windows, end
 
 
@@ -45,6 +51,14 @@ def test_a_longer_recording_has_all_its_frames_in_the_middles(tmp_path: Path) ->
     assert sum(window.keep for window in windows) == _CONVOLUTIONS.frames(250 * 16_000)
     assert all(len(window.items) <= 100 * 16_000 + 80 for window in windows)
     assert end.seconds == 250
+
+
+def test_only_a_recording_of_one_window_is_cut_when_that_is_asked_for(tmp_path: Path) -> None:
+    _write(tmp_path / "clip.wav", 100)
+    [window, end] = _items(tmp_path / "clip.wav", only_one=True)
+    assert (window.keep, end.seconds) == (4999, 100)
+    _write(tmp_path / "clip.wav", 101)
+    assert _items(tmp_path / "clip.wav", only_one=True) == [None]
 
 
 def test_parts_of_a_long_recording_are_normalised_as_the_whole_would_be(tmp_path: Path) -> None:

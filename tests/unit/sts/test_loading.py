@@ -233,12 +233,23 @@ def test_a_checkpoint_cut_short_anywhere_is_refused(tmp_path: Path) -> None:
             load_hubert(cut, trust=True)
 
 
+def test_a_checkpoint_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:
+    write_hubert(tmp_path / "hubert.pt")
+    data = (tmp_path / "hubert.pt").read_bytes()
+    assert b"latin1" in data
+    (tmp_path / "hubert.pt").write_bytes(data.replace(b"latin1", b"lat$n1"))
+    with pytest.raises(ConfigError, match="a damaged one: LookupError: unknown encoding"):
+        load_hubert(tmp_path / "hubert.pt", trust=True)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda state: state["cfg"]["model"].update(_name="wav2vec2"), "a checkpoint of 'wav2vec2'"),
         (lambda state: state.pop("cfg"), "it has no cfg and model"),
         (lambda state: state["model"].update(step="three"), "holds more than tensors"),
+        (lambda state: state["model"].update({7: torch.ones(1)}), "names are not text"),
+        (lambda state: state["cfg"]["model"].update({7: "seven"}), "names are not text"),
         (
             lambda state: state["cfg"]["model"].update(encoder_layers="many"),
             "fairseq cannot build this model",

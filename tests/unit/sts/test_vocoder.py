@@ -114,12 +114,39 @@ def test_vocoders_that_cannot_be_served_are_refused(
 
 
 @pytest.mark.parametrize(
-    ("text", "message"), [("{", "not JSON"), ("[]", "holds a list"), ("{}", "num_embeddings")]
+    ("text", "message"),
+    [
+        ("{", "not JSON"),
+        ("[" * 100_000, "not JSON"),
+        ("[]", "holds a list"),
+        ("{}", "num_embeddings"),
+    ],
 )
 def test_a_configuration_that_is_none_is_refused(text: str, message: str, tmp_path: Path) -> None:
     (tmp_path / "vocoder.json").write_text(text)
     with pytest.raises(ConfigError, match=message):
         read_config(tmp_path / "vocoder.json")
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"num_embeddings": "many"},
+        {"num_embeddings": None},
+        {"num_embeddings": float("inf")},
+        {"sampling_rate": 0},
+        {"upsample_rates": 5},
+        {"upsample_rates": [0, 4, 4, 2, 2], "upsample_kernel_sizes": [10, 8, 8, 4, 4]},
+        {"resblock_dilation_sizes": [[1, 3, 5]]},
+        {"resblock_kernel_sizes": []},
+    ],
+)
+def test_a_configuration_with_odd_values_is_refused(
+    options: dict[str, Any], tiny: Path, tmp_path: Path
+) -> None:
+    shutil.copy(tiny / "vocoder.json", tmp_path)
+    with pytest.raises(ConfigError, match="not a CodeHiFiGAN's configuration"):
+        read_config(_change(tmp_path / "vocoder.json", **options))
 
 
 def test_weights_of_another_configuration_are_refused(tiny: Path, tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The engine on its device, for many requests at once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -51,6 +51,7 @@ class Computing:
         self._batchers: list[Batcher[Any, Any]] = []
         self._encoding: Batcher[EncodeJob, Encoded]
         self._speaking: Batcher[SynthesizeJob, NDArray[np.float32]]
+        self._predicting: Batcher[Window, Ints]
         self.engine: StsEngine
 
     async def load(self, files: ModelFiles, *, trust: bool, pos_conv: PosConv) -> None:
@@ -59,7 +60,9 @@ class Computing:
         await self._thread.run(self.engine.canary)
         metrics = BatchMetrics(self._runtime.metrics.registry)
         whole = float(MIDDLE_SECONDS + 2 * CONTEXT_SECONDS)
-        budget = await self._thread.run(self._budget, self._try_encoding, whole)
+        budget = Budget(whole, items=1)
+        if self.engine.encoder.takes_batches:
+            budget = await self._thread.run(self._budget, self._try_encoding, whole)
         self.batch_seconds = 0.0 if budget.items == 1 else round(budget.seconds, 1)
         self._encoding = self._batcher(self.engine.encode, budget, metrics)
         if self.engine.vocoder is not None:
@@ -68,6 +71,8 @@ class Computing:
                 await self._thread.run(self._budget, self._try_speaking, float(SPOKEN_SECONDS)),
                 metrics,
             )
+            # One at a time, and in turns with other requests; a device that breaks here is found out as well.
+            self._predicting = self._batcher(self._predict, Budget(whole, items=1), metrics)
 
     async def encode(self, job: EncodeJob, caller: object) -> Encoded:
         """Encode a window; raises `RequestError`."""
@@ -79,9 +84,10 @@ class Computing:
         seconds = len(job.window.items) / self.engine.unit_rate
         return await self._speaking.submit(job, seconds=seconds, caller=caller)
 
-    async def predict_durations(self, window: Window) -> Ints:
-        """Predict the durations of a window's deduplicated units."""
-        return await self._thread.run(self.engine.predict_durations, window)
+    async def predict_durations(self, window: Window, caller: object) -> Ints:
+        """Predict the durations of a window's deduplicated units; raises `RequestError`."""
+        seconds = len(window.items) / self.engine.unit_rate
+        return await self._predicting.submit(window, seconds=seconds, caller=caller)
 
     async def close(self) -> None:
         """Stop; also after a `load` that failed half way."""
@@ -108,6 +114,9 @@ class Computing:
         )
         self._batchers.append(batcher)
         return batcher
+
+    def _predict(self, windows: Sequence[Window]) -> list[Ints]:
+        return [self.engine.predict_durations(window) for window in windows]
 
     def _budget(self, trial: Callable[[int, float], object], longest: float) -> Budget:
         if self._batch_seconds == 0 or (self._batch_seconds is None and not self.device.is_cuda):

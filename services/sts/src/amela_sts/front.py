@@ -1,6 +1,7 @@
 """From a request's recording to windows for the encoder, in worker processes."""
 
-from collections.abc import AsyncGenerator, Callable, Generator, Iterator
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator, Iterator
 from contextlib import aclosing
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,6 +27,19 @@ class End(NamedTuple):
     seconds: float
 
 
+class Cut(NamedTuple):
+    """What a worker is asked for: windows of a recording, or None in their stead if there are several.
+
+    Attributes
+    ----------
+    only_one
+        Whether it is to stop at a recording that takes more than one window.
+    """
+
+    source: AudioSource
+    only_one: bool = False
+
+
 class AudioShape(NamedTuple):
     """What the encoder wants."""
 
@@ -48,8 +62,9 @@ class Cutter:
         self._limits = limits
         self._shape = shape
 
-    def __call__(self, source: AudioSource) -> Iterator[Any]:
+    def __call__(self, request: Cut) -> Iterator[Any]:
         """Yield windows of samples, and then an `End`; raises `RequestError`."""
+        source, only_one = request
         sample_rate, convolutions, normalize = self._shape
         rate = sample_rate // convolutions.hop
         windows = Windows(
@@ -61,6 +76,9 @@ class Cutter:
             yield CHECKPOINT
             samples += len(block)
             for window in windows.push(block):
+                if only_one:
+                    yield None
+                    return
                 if normalize and level is None:
                     level = yield from self._measure(source)
                 yield _levelled(window, level)
@@ -99,8 +117,14 @@ def _levelled(window: Window, level: _Level | None) -> Window:
 class Front:
     """A pool of processes that decode and cut.
 
+    A recording of one window has a process only while it is decoded. Longer ones keep a process each for as
+    long as the device, or whoever reads the answer, is busy with them: they take turns for all processes but
+    one, which the short ones always find.
+
     Parameters
     ----------
+    workers
+        Processes, at least 2.
     on_restart
         Called whenever a process has died and is replaced.
     """
@@ -109,6 +133,7 @@ class Front:
         self, limits: AudioLimits, shape: AudioShape, workers: int, on_restart: Callable[[], None]
     ) -> None:
         self._pool = WorkerPool(partial(Cutter, limits, shape), workers, "front", on_restart=on_restart)
+        self._for_long_recordings = asyncio.Semaphore(workers - 1)
 
     async def start(self) -> None:
         """Start the processes; raises `ConfigError`."""
@@ -118,8 +143,21 @@ class Front:
         """End the processes."""
         await self._pool.close()
 
-    async def windows(self, source: AudioSource) -> AsyncGenerator[Window | End]:
-        """Yield windows of a recording as they are asked for, and then an `End`; raises `RequestError`."""
-        async with aclosing(self._pool.stream(source)) as items:
+    async def windows(
+        self, source: AudioSource, when_long: Callable[[], Awaitable[None]] | None = None
+    ) -> AsyncGenerator[Window | End]:
+        """Yield windows of a recording as they are asked for, and then an `End`; raises `RequestError`.
+
+        A recording of several windows waits for `when_long` first.
+        """
+        async with aclosing(self._pool.stream(Cut(source, only_one=True))) as items:
+            found = [item async for item in items]
+        if None not in found:
+            for item in found:
+                yield item
+            return
+        if when_long is not None:
+            await when_long()
+        async with self._for_long_recordings, aclosing(self._pool.stream(Cut(source))) as items:
             async for item in items:
                 yield item

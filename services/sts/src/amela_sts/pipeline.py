@@ -1,6 +1,6 @@
 """The ways of a request: recording to units, units to audio, and one behind the other."""
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from typing import NamedTuple
 
@@ -27,6 +27,10 @@ class Spoken(NamedTuple):
     samples: NDArray[np.float32]
 
 
+WhenLong = Callable[[], Awaitable[None]]
+"""Awaited before a recording of several windows is read."""
+
+
 class Pipeline:
     """Runs requests of any length in bounded memory; windows of many requests share batches."""
 
@@ -34,10 +38,12 @@ class Pipeline:
         self._front = front
         self._computing = computing
 
-    async def encode(self, source: AudioSource, *, dense: bool = False) -> AsyncGenerator[Encoded | End]:
+    async def encode(
+        self, source: AudioSource, *, dense: bool = False, when_long: WhenLong | None = None
+    ) -> AsyncGenerator[Encoded | End]:
         """Yield what the windows of a recording become, and then its `End`; raises `RequestError`."""
         caller = object()
-        async with aclosing(self._front.windows(source)) as windows:
+        async with aclosing(self._front.windows(source, when_long)) as windows:
             async for window in windows:
                 if isinstance(window, End):
                     yield window
@@ -45,17 +51,21 @@ class Pipeline:
                     yield await self._computing.encode(EncodeJob(window, dense), caller)
 
     async def resynthesize(
-        self, source: AudioSource, vocoder: Vocoder, voice: VoiceIndex
+        self, source: AudioSource, vocoder: Vocoder, voice: VoiceIndex, *, when_long: WhenLong | None = None
     ) -> AsyncGenerator[Spoken]:
         """Yield the audio that a recording becomes; raises `RequestError`."""
 
-        async def units() -> AsyncIterator[Ints]:
-            async with aclosing(self.encode(source)) as windows:
+        async def units() -> AsyncGenerator[Ints]:
+            async with aclosing(self.encode(source, when_long=when_long)) as windows:
                 async for window in windows:
                     if isinstance(window, Encoded):
                         yield window.units
 
-        async with aclosing(self.speak(units(), vocoder, voice)) as stretches:
+        # What is left open keeps its process of the front until the garbage collector comes by.
+        async with (
+            aclosing(units()) as pieces,
+            aclosing(self.speak(pieces, vocoder, voice)) as stretches,
+        ):
             async for stretch in stretches:
                 yield stretch
 
@@ -72,10 +82,11 @@ class Pipeline:
             yield await self._speak(window, voice, caller)
 
     async def predict_durations(self, units: Ints) -> Ints:
-        """Predict the durations of deduplicated units, in frames."""
+        """Predict the durations of deduplicated units, in frames; raises `RequestError`."""
+        caller = object()
         windows = Windows(_PREDICTED_UNITS, _PREDICTED_CONTEXT)
         cut: Iterable[Window] = (*windows.push(units), *windows.finish())
-        return np.concatenate([await self._computing.predict_durations(window) for window in cut])
+        return np.concatenate([await self._computing.predict_durations(window, caller) for window in cut])
 
     async def _speak(self, window: Window, voice: VoiceIndex, caller: object) -> Spoken:
         samples = await self._computing.synthesize(SynthesizeJob(window, voice), caller)

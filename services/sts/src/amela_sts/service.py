@@ -3,6 +3,7 @@
 import time
 from collections.abc import AsyncIterator
 from contextlib import aclosing
+from functools import partial
 
 import grpc.aio
 import numpy as np
@@ -48,6 +49,8 @@ class StsService(sts_pb2_grpc.StsServiceServicer):
             settings.queue,
             runtime.metrics,
         )
+        # Else long recordings that wait for one another would take all places from the short ones.
+        self._long_admission = Admission(self._admission.concurrency, settings.queue, runtime.metrics)
         self._front: Front | None = None
         self._pipeline: Pipeline
         self._files: ModelFiles
@@ -101,8 +104,14 @@ class StsService(sts_pb2_grpc.StsServiceServicer):
         # A part goes out when the next one is there, because the last one has more to say.
         held = sts_pb2.EncodeResponse()
         async with (
-            self._admission.admit(),
-            aclosing(self._pipeline.encode(source, dense=request.dense_features)) as windows,
+            self._admission.admit() as place,
+            aclosing(
+                self._pipeline.encode(
+                    source,
+                    dense=request.dense_features,
+                    when_long=partial(place.move_to, self._long_admission),
+                )
+            ) as windows,
         ):
             since = time.monotonic()
             async for window in windows:
@@ -160,8 +169,12 @@ class StsService(sts_pb2_grpc.StsServiceServicer):
         source = AudioSource.from_proto(request.audio)
         held, spoken = sts_pb2.ResynthesizeResponse(), 0
         async with (
-            self._admission.admit(),
-            aclosing(self._pipeline.resynthesize(source, vocoder, voice)) as stretches,
+            self._admission.admit() as place,
+            aclosing(
+                self._pipeline.resynthesize(
+                    source, vocoder, voice, when_long=partial(place.move_to, self._long_admission)
+                )
+            ) as stretches,
         ):
             since = time.monotonic()
             async for stretch in stretches:

@@ -29,8 +29,9 @@ class StsSettings(ServerSettings):
     time on a CPU, which gains nothing by batches; on a GPU found by trying."""
     gpu_memory_mib: int | None = Field(None, ge=1024)
     """Memory of its GPU that this server may take, where several share one. Default: all of it."""
-    front_workers: int = Field(2, ge=1)
-    """Processes that decode audio."""
+    front_workers: int = Field(3, ge=2)
+    """Processes that decode audio. One is kept for recordings of up to 100 s; each of the others can have a
+    longer one at a time."""
 
     @field_validator("checkpoint_root")
     @classmethod

@@ -4,25 +4,23 @@ Such a pickle is a whole scikit-learn estimator. Only its centres matter, so it 
 knows numpy's arrays and makes an empty shell of scikit-learn's objects and random states: nothing of it runs.
 """
 
-import os
 import pickle
-import tempfile
-import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from amela_common.errors import ConfigError
-from joblib.numpy_pickle import NumpyUnpickler
+from joblib.numpy_pickle import NumpyArrayWrapper, NumpyUnpickler
 from numpy.typing import NDArray
 
 from amela_sts.checkpoints.integrity import CheckedFile, checked
+from amela_sts.checkpoints.whole_file import whole_file
 
 Centres: TypeAlias = NDArray[np.float32]
 
 _SAFE = {
     ("_codecs", "encode"),  # how protocol 2 writes bytes
-    ("joblib.numpy_pickle", "NumpyArrayWrapper"),
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
     ("numpy.core.multiarray", "_reconstruct"),
@@ -44,11 +42,24 @@ class _Shell:
 
 class _CentresUnpickler(NumpyUnpickler):  # type: ignore[misc]
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("joblib.numpy_pickle", "NumpyArrayWrapper"):
+            return _Array
         if (module, name) in _SAFE:
             return super().find_class(module, name)
         if module.partition(".")[0] == "sklearn" or module.startswith("numpy.random"):
             return _Shell
         raise pickle.UnpicklingError(f"it names {module}.{name}")
+
+
+class _Array(NumpyArrayWrapper):  # type: ignore[misc]
+    """Stands where an array follows. One of objects is a pickle again, which joblib before 1.6 just opens."""
+
+    def read_array(self, unpickler: _CentresUnpickler, *rest: Any) -> Any:
+        if self.dtype.hasobject:
+            return _CentresUnpickler(
+                unpickler.filename, unpickler.file_handle, ensure_native_byte_order=True
+            ).load()
+        return super().read_array(unpickler, *rest)
 
 
 def load_centres(path: Path, *, trust: bool) -> tuple[Centres, str]:
@@ -83,18 +94,8 @@ def load_centres(path: Path, *, trust: bool) -> tuple[Centres, str]:
 
 def save_centres(path: Path, centres: Centres, source: str) -> None:
     """Write centres as npz, whole or not at all; a folder that cannot be written is let be."""
-    try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    except OSError:
-        return
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, centres=centres, source=np.array(source))
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).replace(path)
-    except OSError:
-        Path(name).unlink()
+    with suppress(OSError), whole_file(path) as file:
+        np.savez(file, centres=centres, source=np.array(source))
 
 
 def _unpickle(opened: CheckedFile, path: Path) -> Any:
@@ -117,16 +118,18 @@ def _unpickle(opened: CheckedFile, path: Path) -> Any:
 def _read_npz(path: Path) -> Centres:
     try:
         with np.load(path, allow_pickle=False) as arrays:
-            return _checked_shape(arrays["centres"], path)
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError) as error:
+            centres = arrays["centres"]
+    # What a damaged file raises is anybody's guess, here and below.
+    except Exception as error:
         raise ConfigError(f"{path}: not an npz with an array `centres`: {error}") from error
+    return _checked_shape(centres, path)
 
 
 def _source_of(path: Path) -> str:
     try:
         with np.load(path, allow_pickle=False) as arrays:
             return str(arrays["source"])
-    except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError):
+    except Exception:
         return ""
 
 

@@ -1,9 +1,7 @@
 """Fetch a published model's files: each checked, and in its place only when it is whole."""
 
 import hashlib
-import os
-import tempfile
-import urllib.error
+import http.client
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +10,7 @@ from amela_common.errors import ConfigError
 
 from amela_sts.checkpoints.catalogue import PublishedFile, PublishedModel
 from amela_sts.checkpoints.kmeans import load_centres
+from amela_sts.checkpoints.whole_file import whole_file
 
 _CHUNK = 1 << 20
 _STALLED_SECONDS = 60
@@ -45,29 +44,20 @@ def stage(model: PublishedModel, folder: Path) -> Iterator[str]:
 def _fetch(file: PublishedFile, path: Path) -> None:
     digest = hashlib.sha256()
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".part")
-    except OSError as error:
-        raise ConfigError(f"{path.parent}: {error.strerror}") from error
-    try:
         with (
-            os.fdopen(handle, "wb") as target,
+            whole_file(path) as target,
             urllib.request.urlopen(file.url, timeout=_STALLED_SECONDS) as source,  # noqa: S310 - from our table
         ):
             while chunk := source.read(_CHUNK):
                 digest.update(chunk)
                 target.write(chunk)
-            target.flush()
-            os.fsync(target.fileno())
-        if digest.hexdigest() != file.sha256:
-            raise ConfigError(
-                f"{file.url}: its sha256 is {digest.hexdigest()}, not {file.sha256}: the download broke off,"
-                " or the file is not the published one any more"
-            )
-        Path(name).replace(path)
-    except (OSError, urllib.error.URLError) as error:
+            if digest.hexdigest() != file.sha256:
+                raise ConfigError(
+                    f"{file.url}: its sha256 is {digest.hexdigest()}, not {file.sha256}: the download broke"
+                    " off, or the file is not the published one any more"
+                )
+    except (OSError, http.client.HTTPException) as error:
         raise ConfigError(f"{file.url}: cannot be fetched to {path}: {error}") from error
-    finally:
-        Path(name).unlink(missing_ok=True)
 
 
 def _sha256(path: Path) -> str:

@@ -36,6 +36,10 @@ class HubertEncoder:
         self.device = device
         self._layer = layer
         self._model = loaded.model.to(device)
+        # A conformer's convolutions reach into what the layer before made of the padding.
+        self.takes_batches = not any(
+            isinstance(module, nn.Conv1d) for module in self._model.encoder.layers.modules()
+        )
         self._group_norm = _OwnStatistics.put_into(self._model)
         self._batch_norm = _ZeroBehind.put_into(self._model)
 
@@ -61,6 +65,11 @@ class HubertEncoder:
                 F.layer_norm(wave, wave.shape) if alone else wave
                 for wave, alone in zip(waves, whole or [True] * len(waves), strict=True)
             ]
+        if not self.takes_batches:
+            return [self._encode([wave])[0] for wave in waves]
+        return self._encode(waves)
+
+    def _encode(self, waves: list[Tensor]) -> list[Tensor]:
         lengths = [len(wave) for wave in waves]
         frames = [self.convolutions.frames(length) for length in lengths]
         source = nn.utils.rnn.pad_sequence(waves, batch_first=True)

@@ -99,6 +99,8 @@ def _parts(state: Mapping[str, Any], path: Path) -> tuple[dict[str, dict[str, An
         raise ConfigError(f"{path}: a checkpoint of {kind!r}; this service encodes with hubert")
     if not all(isinstance(tensor, torch.Tensor) for tensor in weights.values()):
         raise ConfigError(f"{path}: its model holds more than tensors")
+    if not all(isinstance(name, str) for part in (weights, config["task"], config["model"]) for name in part):
+        raise ConfigError(f"{path}: has weights or options whose names are not text")
     return {part: dict(config[part]) for part in ("task", "model")}, dict(weights)
 
 

@@ -57,7 +57,7 @@ def read_config(path: Path) -> VocoderConfig:
         options = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigError(f"{path}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError(f"{path}: not JSON: {error}") from error
     if not isinstance(options, dict):
         raise ConfigError(f"{path}: holds a {type(options).__name__}, not a vocoder's options")
@@ -69,6 +69,13 @@ def read_config(path: Path) -> VocoderConfig:
             raise ConfigError(
                 f"{path}: this vocoder wants {what} besides units ({key}), which no request can give"
             )
+    try:
+        return _described(options, path)
+    except (TypeError, ValueError, ArithmeticError) as error:
+        raise ConfigError(f"{path}: not a CodeHiFiGAN's configuration: {error}") from error
+
+
+def _described(options: dict[str, Any], path: Path) -> VocoderConfig:
     rates, kernels = options["upsample_rates"], options["upsample_kernel_sizes"]
     uneven = [
         f"{kernel} for rate {rate}"
@@ -80,9 +87,12 @@ def read_config(path: Path) -> VocoderConfig:
         raise ConfigError(
             f"{path}: upsample_kernel_sizes do not go with upsample_rates: {', '.join(uneven) or kernels}"
         )
+    sample_rate = int(options.get("sampling_rate", 16000))
+    if sample_rate < 1:
+        raise ValueError(f"sampling_rate is {sample_rate}")
     return VocoderConfig(
         options=options,
-        sample_rate=int(options.get("sampling_rate", 16000)),
+        sample_rate=sample_rate,
         vocabulary=int(options["num_embeddings"]),
         hop=math.prod(rates),
         context=_context(options),

@@ -67,11 +67,13 @@ def load_generator(
     weights = state.get("generator")
     if not isinstance(weights, dict) or not all(isinstance(tensor, Tensor) for tensor in weights.values()):
         raise ConfigError(f"{path}: not a HiFi-GAN's checkpoint: it has no `generator`")
+    route = route or available_route()
     try:
         with compat.loading():
             generator = build_generator(config.options, route)
         generator.load_state_dict(weights, strict=True)
-    except (RuntimeError, KeyError, TypeError, ValueError, AttributeError) as error:
+    # A configuration may say anything, and torch has many ways to say that it cannot be.
+    except Exception as error:
         raise ConfigError(
             f"{path}: does not fit its configuration: {' '.join(str(error).split())}"
         ) from error
