@@ -21,6 +21,10 @@ import pytest
 hypothesis.settings.register_profile("amela", deadline=None)
 hypothesis.settings.load_profile("amela")
 
+# Nor on how it was started: nohup, or a shell in the background, has these ignored, also by child processes.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
 EXAMPLES = Path(__file__).parent.parent / "examples"
 START_TIMEOUT_SECONDS = 60
 NOBODY = 65534
